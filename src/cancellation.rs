@@ -1,0 +1,83 @@
+//! One cancellation: what it says to every node that it claims, and how far it has come.
+//!
+//! Two cancellations may be under way in overlapping parts of the tree. Each node is claimed by
+//! one; the other *meets* it there, goes round, and waits for it at the end. Only a cancellation
+//! that has finished its own nodes waits, so none waits for one that waits for it.
+
+use crate::error::Cause;
+use crate::sync::{Arc, Condvar, Mutex};
+
+pub(crate) struct Cancellation {
+    cause: Option<Cause>,
+    progress: Mutex<Progress>,
+    finish: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Whether every node that this cancellation claimed is done.
+    finished: bool,
+    /// The cancellations that it met, until they have settled too.
+    met: Vec<Arc<Cancellation>>,
+}
+
+impl Cancellation {
+    pub(crate) fn new(cause: Option<Cause>) -> Arc<Cancellation> {
+        Arc::new(Cancellation {
+            cause,
+            progress: Mutex::new(Progress::default()),
+            finish: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+
+    /// Whether all its nodes are done, and all those of the cancellations that it met.
+    pub(crate) fn is_settled(&self) -> bool {
+        let progress = self.progress.lock();
+        progress.finished && progress.met.is_empty()
+    }
+
+    /// Says that all its own nodes are done.
+    pub(crate) fn finish(&self, met: &[Arc<Cancellation>]) {
+        let mut progress = self.progress.lock();
+        progress.finished = true;
+        progress.met = met.to_vec();
+        self.finish.notify_all();
+    }
+
+    /// Says that those it met have settled too.
+    pub(crate) fn settle(&self) {
+        let met = std::mem::take(&mut self.progress.lock().met);
+        drop(met); // with the lock given back
+    }
+
+    /// Waits until all its own nodes are done, and returns the cancellations that it met.
+    fn wait(&self) -> Vec<Arc<Cancellation>> {
+        let progress = self.progress.lock();
+        let progress = self
+            .finish
+            .wait_while(progress, |progress| !progress.finished);
+        progress.met.clone()
+    }
+}
+
+/// Adds a cancellation to a list, once.
+pub(crate) fn meet(met: &mut Vec<Arc<Cancellation>>, other: Arc<Cancellation>) {
+    if !met.iter().any(|known| Arc::ptr_eq(known, &other)) {
+        met.push(other);
+    }
+}
+
+/// Waits for all in the list, and for all whom they have met, who are added to it.
+pub(crate) fn wait_all(met: &mut Vec<Arc<Cancellation>>) {
+    let mut next = 0;
+    while let Some(other) = met.get(next).cloned() {
+        for further in other.wait() {
+            meet(met, further);
+        }
+        next += 1;
+    }
+}

@@ -1,0 +1,60 @@
+//! Blocking calls that end with the context.
+
+use std::time::Duration;
+
+use crossbeam_channel::RecvTimeoutError;
+
+use crate::context::Context;
+use crate::error::Error;
+
+impl Context {
+    /// Blocks until the context is done, and says why it is.
+    ///
+    /// On a context that [cannot be cancelled](Context::is_cancellable) it blocks for ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use go_context::{Context, Error};
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+    /// assert_eq!(ctx.wait(), Error::DeadlineExceeded);
+    /// ```
+    pub fn wait(&self) -> Error {
+        loop {
+            if let Some(err) = self.err() {
+                return err;
+            }
+            let _ = self.done().recv();
+        }
+    }
+
+    /// Blocks for the given time, or until the context is done.
+    ///
+    /// It never sleeps for less unless the context is done; a time too long for an
+    /// [`Instant`](std::time::Instant) is for ever.
+    ///
+    /// # Errors
+    ///
+    /// The context's error, if it is done before the time is over or at the call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use go_context::{Context, Error};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert_eq!(ctx.sleep(Duration::from_millis(5)), Ok(()));
+    /// cancel.cancel();
+    /// assert_eq!(ctx.sleep(Duration::MAX), Err(Error::Canceled));
+    /// ```
+    pub fn sleep(&self, duration: Duration) -> Result<(), Error> {
+        self.check()?;
+        match self.done().recv_timeout(duration) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            _ => self.check(),
+        }
+    }
+}

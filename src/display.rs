@@ -1,0 +1,178 @@
+//! How contexts print: Go's form, from the root to the context itself.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::tree::{Kind, Node};
+use crate::value::Layer;
+
+/// Go's form: how the context was derived, from its root.
+///
+/// Of a deadline the time left is told, of a value the types of key and value, never the value
+/// itself. What is printed does not change when the context is done.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use go_context::{Context, Key};
+///
+/// #[derive(PartialEq, Eq)]
+/// struct User;
+/// impl Key for User {
+///     type Value = String;
+/// }
+///
+/// let (ctx, _cancel) = Context::background().with_cancel();
+/// let text = ctx.with_value(User, "secret".into()).to_string();
+/// assert!(text.starts_with("context.Background.WithCancel.WithValue("));
+/// assert!(text.ends_with("::User, alloc::string::String)"));
+///
+/// let (ctx, _cancel) = Context::todo().with_timeout(Duration::from_secs(5));
+/// assert!(ctx.to_string().starts_with("context.TODO.WithDeadline([4.9"));
+/// ```
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut steps = Vec::new();
+        let mut node = self.node.as_deref();
+        let mut layers = self.values.layers().peekable();
+        // Two lists in one order: what was derived last is the deeper of the two.
+        let root = loop {
+            let depth = node.map_or(0, Node::depth);
+            if let Some(layer) = layers.next_if(|layer| layer.link().depth > depth) {
+                steps.push(Step::Value(layer));
+                continue;
+            }
+            match node {
+                None => break "context.Background",
+                Some(root) if root.kind() == Kind::Todo => break "context.TODO",
+                Some(inner) => {
+                    steps.push(Step::Node(inner));
+                    node = inner.parent().map(|parent| &**parent);
+                }
+            }
+        };
+        f.write_str(root)?;
+        steps.iter().rev().try_for_each(|step| step.fmt(f))
+    }
+}
+
+enum Step<'a> {
+    Node(&'a Node),
+    Value(&'a dyn Layer),
+}
+
+impl Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Value(layer) => {
+                let (key, value) = layer.names();
+                write!(f, ".WithValue({key}, {value})")
+            }
+            Step::Node(node) => match (node.kind(), node.when()) {
+                (Kind::Deadline, Some(deadline)) => {
+                    write!(f, ".WithDeadline([{}])", TimeLeft::until(deadline))
+                }
+                (Kind::Detached, _) => f.write_str(".WithoutCancel"),
+                _ => f.write_str(".WithCancel"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("path", &format_args!("{self}"))
+            .field("err", &self.err())
+            .finish()
+    }
+}
+
+/// A time that is left, or that has passed, in the form of Go's durations.
+struct TimeLeft {
+    passed: bool,
+    by: Duration,
+}
+
+impl TimeLeft {
+    fn until(deadline: Instant) -> TimeLeft {
+        let now = Instant::now();
+        TimeLeft {
+            passed: deadline < now,
+            by: deadline.max(now) - deadline.min(now),
+        }
+    }
+}
+
+impl fmt::Display for TimeLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.passed {
+            f.write_str("-")?;
+        }
+        let nanos = self.by.subsec_nanos();
+        match self.by.as_secs() {
+            0 if nanos == 0 => f.write_str("0s"),
+            0 if nanos < 1_000 => write!(f, "{nanos}ns"),
+            0 if nanos < 1_000_000 => fraction(f, (nanos / 1_000).into(), nanos % 1_000, 3, "µs"),
+            0 => fraction(f, (nanos / 1_000_000).into(), nanos % 1_000_000, 6, "ms"),
+            secs => {
+                let (hours, minutes) = (secs / 3600, secs / 60 % 60);
+                if hours > 0 {
+                    write!(f, "{hours}h")?;
+                }
+                if hours > 0 || minutes > 0 {
+                    write!(f, "{minutes}m")?;
+                }
+                fraction(f, secs % 60, nanos, 9, "s")
+            }
+        }
+    }
+}
+
+/// Writes a number with the digits behind its point, but for zeros at the end.
+fn fraction(
+    f: &mut fmt::Formatter<'_>,
+    whole: u64,
+    part: u32,
+    digits: usize,
+    unit: &str,
+) -> fmt::Result {
+    let part = format!(".{part:0digits$}");
+    write!(f, "{whole}{}{unit}", part.trim_end_matches(['0', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_has_the_form_of_go() {
+        let cases = [
+            (0, "0s"),
+            (1, "1ns"),
+            (999, "999ns"),
+            (1_000, "1µs"),
+            (956_368, "956.368µs"),
+            (1_000_000, "1ms"),
+            (1_050_000, "1.05ms"),
+            (1_000_000_000, "1s"),
+            (4_900_000_000, "4.9s"),
+            (10_000_000_000, "10s"),
+            (60_000_000_000, "1m0s"),
+            (61_000_000_001, "1m1.000000001s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (5_399_999_942_973, "1h29m59.999942973s"),
+            (132_473_537_878_640_229, "36798h12m17.878640229s"),
+        ];
+        for (nanos, text) in cases {
+            let by = Duration::from_nanos(nanos);
+            assert_eq!(TimeLeft { passed: false, by }.to_string(), text);
+            assert_eq!(
+                TimeLeft { passed: true, by }.to_string(),
+                format!("-{text}")
+            );
+        }
+    }
+}
