@@ -1,4 +1,140 @@
-//! Go's `context` for threads.
+//! Go's `context` for threads: one way to say "stop this work, it is late, or nobody wants it any
+//! more".
+//!
+//! A [`Context`] carries a cancellation, a deadline and values through all the functions and threads
+//! that work on one task. [`Context::done`] is a crossbeam channel, so a thread waits for its work
+//! and for the end of it in one `select!`:
+//!
+//! ```
+//! use std::{thread, time::Duration};
+//! use go_context::{crossbeam_channel::{after, bounded, select}, Context};
+//!
+//! let (ctx, cancel) = Context::background().with_timeout(Duration::from_millis(50));
+//! let _cancel_on_exit = cancel.drop_guard();                   // defer cancel()
+//! let (jobs_tx, jobs) = bounded::<u32>(8);
+//! jobs_tx.send(1).unwrap();
+//! thread::scope(|s| {                                          // the WaitGroup
+//!     s.spawn(|| loop {
+//!         select! {
+//!             recv(ctx.done()) -> _ => { println!("operation cancelled: {}", ctx.err().unwrap()); return }
+//!             recv(jobs) -> job => println!("job {job:?}"),
+//!             recv(after(Duration::from_millis(10))) -> _ => println!("10 ms after."),
+//!         }
+//!     });
+//! });
+//! # assert_eq!(ctx.err(), Some(go_context::Error::DeadlineExceeded));
+//! ```
+//!
+//! Who knows Go's package knows this one: the names are the same, in snake case, and where this
+//! documentation is silent what Go does is the answer. What differs is [listed
+//! below](#differences-from-go).
+//!
+//! # Contexts form a tree
+//!
+//! It starts at [`Context::background`]; every other context is derived from one, its parent.
+//! Cancelling a context cancels all its descendants and nobody else. The first cancellation that
+//! reaches a context fixes its [`Error`] and its [`Cause`].
+//!
+//! ```
+//! use go_context::Context;
+//!
+//! let (server, stop) = Context::background().with_cancel_cause();
+//! let (request, finish) = server.with_cancel();
+//! let (query, _cancel) = request.with_cancel();
+//!
+//! stop.cancel("shutting down");
+//! finish.cancel(); // too late to make a difference
+//! assert_eq!(query.cause().unwrap().to_string(), "shutting down");
+//! ```
+//!
+//! When [`cancel`](CancelFunc::cancel) returns, all of them are done. But it is not atomic: while it
+//! is under way, one descendant may be seen done and another not yet.
+//!
+//! # Asking and waiting
+//!
+//! A loop that never blocks asks [`check`](Context::check), which costs next to nothing:
+//!
+//! ```
+//! use go_context::{Context, Error};
+//!
+//! fn count_primes(ctx: &Context, below: u32) -> Result<usize, Error> {
+//!     let mut primes: Vec<u32> = Vec::new();
+//!     for n in 2..below {
+//!         ctx.check()?;
+//!         if primes.iter().take_while(|&p| p * p <= n).all(|p| n % p != 0) {
+//!             primes.push(n);
+//!         }
+//!     }
+//!     Ok(primes.len())
+//! }
+//!
+//! let (ctx, cancel) = Context::background().with_cancel();
+//! assert_eq!(count_primes(&ctx, 100), Ok(25));
+//! cancel.cancel();
+//! assert_eq!(count_primes(&ctx, 100), Err(Error::Canceled));
+//! ```
+//!
+//! A thread that blocks names [`done`](Context::done) in its `select!`. That macro takes any of the
+//! channels that are ready, so it may go on with work after the context is done; `select_biased!`
+//! with `done` first does not:
+//!
+//! ```
+//! use go_context::{crossbeam_channel::{select_biased, unbounded}, Context};
+//!
+//! let (ctx, cancel) = Context::background().with_cancel();
+//! let (tx, jobs) = unbounded();
+//! tx.send("job").unwrap();
+//! cancel.cancel();
+//! select_biased! {
+//!     recv(ctx.done()) -> _ => {}
+//!     recv(jobs) -> job => unreachable!("{job:?}"),
+//! }
+//! ```
+//!
+//! To sleep or just to wait there are [`sleep`](Context::sleep) and [`wait`](Context::wait). For
+//! what cannot be selected on, such as a condition variable or a socket, there is
+//! [`after_func`](Context::after_func): have it end the wait from outside. No thread is ever stopped
+//! by force.
+//!
+//! # Deadlines
+//!
+//! All deadlines of a process share one thread, `go-context-timer`. It is started by the first one
+//! and never ends, which does not keep the process from ending. A deadline is never early. A child
+//! may have an earlier deadline than its parent, not a later one. Cancelling a context takes its
+//! timer out at once.
+//!
+//! After a `fork` that is not followed by `exec`, the child process has no timer thread and no
+//! threads for callbacks: make no contexts with deadlines there, and rely on none made before.
+//!
+//! # Values
+//!
+//! A [`Key`] is a type of yours that names the type of its value, so a lookup is typed and two crates
+//! cannot get in each other's way. Values are shared, never copied.
+//!
+//! # Who holds whom
+//!
+//! A child keeps its parent alive, a parent never keeps a child alive, and a context that nobody
+//! holds any more is thereby cancelled. See [`Context`](Context#who-holds-whom).
+//!
+//! # Panics and foreign code
+//!
+//! None of your code (callbacks, a `Drop` of a value or of a cause, a key's `==`) runs under a lock
+//! of this crate, so it may use any context in any way. A panic in it harms no one but who ran it:
+//! all descendants are cancelled, all deadlines kept and all callbacks started all the same.
+//!
+//! # Differences from Go
+//!
+//! - A context that nobody holds is cancelled. In Go one that is forgotten lives on until its parent
+//!   ends.
+//! - There is no nil: not as a parent, not as a key, not as a cause. `cancel(nil)` is
+//!   `cancel(Error::Canceled)`, and instead of asking whether `Done()` is nil one asks
+//!   [`is_cancellable`](Context::is_cancellable).
+//! - Keys are typed. What Go checks when it runs, and panics, does not compile here.
+//! - A deadline is an [`Instant`](std::time::Instant), which has no calendar, so a context prints
+//!   only the time that is left. One too far ahead for an `Instant` is no deadline.
+//! - A panic in a callback does not end the process.
+//! - [`check`](Context::check), [`remaining`](Context::remaining), [`wait`](Context::wait) and
+//!   [`sleep`](Context::sleep) have no counterpart.
 
 #![forbid(unsafe_code)]
 
@@ -28,3 +164,8 @@ pub use crate::context::Context;
 pub use crate::deadline::Deadline;
 pub use crate::error::{Cause, Error};
 pub use crate::value::Key;
+
+/// The snippets of the README are tested too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
