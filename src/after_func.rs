@@ -60,13 +60,46 @@ impl AfterFunc {
     /// assert!(!started.stop());
     /// ```
     pub fn stop(&self) -> bool {
-        let task = self.callback.take();
+        let task = self.callback.stop();
         if task.is_some() {
             if let Some(node) = self.node.upgrade() {
                 node.unregister(&self.callback);
             }
         }
         task.is_some()
+    }
+
+    /// Keeps the function from running, as [`stop`](AfterFunc::stop) does, or waits until it has
+    /// run. Go has nothing like it.
+    ///
+    /// When it returns, the function is not running and will not, so what it works on can be taken
+    /// down. Called from inside the function itself it does not wait. Two functions that so wait
+    /// for each other wait for ever, and so does one called off here by a thread that it needs to
+    /// finish.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::sync::Arc;
+    /// use go_context::Context;
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let ran = Arc::new(AtomicBool::new(false));
+    /// let after = ctx.after_func({
+    ///     let ran = ran.clone();
+    ///     move || ran.store(true, Ordering::Relaxed)
+    /// });
+    /// cancel.cancel();
+    /// assert!(!after.stop_and_wait());
+    /// assert!(ran.load(Ordering::Relaxed));
+    /// ```
+    pub fn stop_and_wait(&self) -> bool {
+        let stopped = self.stop();
+        if !stopped {
+            self.callback.wait();
+        }
+        stopped
     }
 }
 

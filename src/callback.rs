@@ -1,24 +1,89 @@
 //! A function registered by `Context::after_func`: it is started once or taken back, never both.
 
+use std::mem;
+use std::thread::{self, ThreadId};
+
 use crate::pool::Task;
-use crate::sync::{AtomicU32, Mutex};
+use crate::slab;
+use crate::sync::{Arc, AtomicU32, Condvar, Mutex};
 
 pub(crate) struct Callback {
-    task: Mutex<Option<Task>>,
-    /// Its slot in the node's table. Written under the node's lock.
+    stage: Mutex<Stage>,
+    finish: Condvar,
+    /// Its slot in the node's table, as that of a `Tie`.
     pub(crate) slot: AtomicU32,
+}
+
+enum Stage {
+    Waiting(Task),
+    /// It has been decided that it runs.
+    Started,
+    Running(ThreadId),
+    /// It has run, or will not.
+    Over,
 }
 
 impl Callback {
     pub(crate) fn new(task: Task) -> Callback {
         Callback {
-            task: Mutex::new(Some(task)),
-            slot: AtomicU32::new(0),
+            stage: Mutex::new(Stage::Waiting(task)),
+            finish: Condvar::new(),
+            slot: AtomicU32::new(slab::NONE),
         }
     }
 
-    /// Takes the function, to start it or to drop it: whoever gets it has decided which.
-    pub(crate) fn take(&self) -> Option<Task> {
-        self.task.lock().take()
+    /// Decides that the function runs, and returns the task that runs it; `None` if it has been
+    /// decided before.
+    pub(crate) fn start(self: Arc<Self>) -> Option<Task> {
+        let task = self.take(Stage::Started)?;
+        Some(Box::new(move || {
+            self.enter(Stage::Running(thread::current().id()));
+            let _over = OnDrop(|| self.enter(Stage::Over)); // also if it panics
+            task();
+        }))
+    }
+
+    /// Takes the function back, for the caller to drop; `None` if it has been decided before.
+    pub(crate) fn stop(&self) -> Option<Task> {
+        self.take(Stage::Over)
+    }
+
+    /// Waits until the function has run, unless it is what this thread is running.
+    pub(crate) fn wait(&self) {
+        let this = thread::current().id();
+        let stage = self.stage.lock();
+        let stage = self.finish.wait_while(stage, |stage| match stage {
+            Stage::Waiting(_) | Stage::Started => true,
+            Stage::Running(thread) => *thread != this,
+            Stage::Over => false,
+        });
+        drop(stage);
+    }
+
+    fn take(&self, next: Stage) -> Option<Task> {
+        let mut stage = self.stage.lock();
+        match mem::replace(&mut *stage, Stage::Over) {
+            Stage::Waiting(task) => {
+                *stage = next;
+                Some(task)
+            }
+            decided => {
+                *stage = decided;
+                None
+            }
+        }
+    }
+
+    fn enter(&self, stage: Stage) {
+        *self.stage.lock() = stage;
+        self.finish.notify_all();
+    }
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }

@@ -30,6 +30,13 @@ impl Cancellation {
         })
     }
 
+    /// One that claims no nodes.
+    pub(crate) fn settled(cause: Cause) -> Arc<Cancellation> {
+        let cancellation = Cancellation::new(Some(cause));
+        cancellation.finish(&[]);
+        cancellation
+    }
+
     pub(crate) fn cause(&self) -> Option<&Cause> {
         self.cause.as_ref()
     }

@@ -548,7 +548,7 @@ impl Context {
     }
 
     /// The depth of a child: one more than the context's own.
-    fn depth(&self) -> u32 {
+    pub(crate) fn depth(&self) -> u32 {
         let node = self.node.as_ref().map_or(0, |node| node.depth());
         node.max(self.values.depth()).saturating_add(1)
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::context::Context;
+use crate::merge::Join;
 use crate::tree::{Kind, Node};
 use crate::value::Layer;
 
@@ -34,50 +35,66 @@ use crate::value::Layer;
 /// ```
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut steps = Vec::new();
-        let mut node = self.node.as_deref();
-        let mut layers = self.values.layers().peekable();
-        // Two lists in one order: what was derived last is the deeper of the two.
-        let root = loop {
-            let depth = node.map_or(0, Node::depth);
-            if let Some(layer) = layers.next_if(|layer| layer.link().depth > depth) {
-                steps.push(Step::Value(layer));
-                continue;
+        // What is left to write, the first part last: a loop, for a context may be very deep.
+        let mut parts = vec![Part::Context(self)];
+        while let Some(part) = parts.pop() {
+            match part {
+                Part::Context(ctx) => spread(ctx, &mut parts),
+                Part::Text(text) => f.write_str(text)?,
+                Part::Node(node) => write_node(node, f)?,
+                Part::Layer(layer) => match layer.as_any().downcast_ref() {
+                    Some(Join { other, .. }) => {
+                        f.write_str(".Merge(")?;
+                        parts.extend([Part::Text(")"), Part::Context(other)]);
+                    }
+                    None => f.write_str(&layer.text())?,
+                },
             }
-            match node {
-                None => break "context.Background",
-                Some(root) if root.kind() == Kind::Todo => break "context.TODO",
-                Some(inner) => {
-                    steps.push(Step::Node(inner));
-                    node = inner.parent().map(|parent| &**parent);
-                }
-            }
-        };
-        f.write_str(root)?;
-        steps.iter().rev().try_for_each(|step| step.fmt(f))
+        }
+        Ok(())
     }
 }
 
-enum Step<'a> {
+enum Part<'a> {
+    Context(&'a Context),
+    Text(&'static str),
     Node(&'a Node),
-    Value(&'a dyn Layer),
+    Layer(&'a dyn Layer),
 }
 
-impl Step<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::Value(layer) => {
-                let (key, value) = layer.names();
-                write!(f, ".WithValue({key}, {value})")
-            }
-            Step::Node(node) => match (node.kind(), node.when()) {
-                (Kind::Deadline, Some(deadline)) => {
-                    write!(f, ".WithDeadline([{}])", TimeLeft::until(deadline))
-                }
-                (Kind::Detached, _) => f.write_str(".WithoutCancel"),
-                _ => f.write_str(".WithCancel"),
-            },
+/// Puts down the derivations of a context, the last one first.
+fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
+    let mut node = ctx.node.as_deref();
+    let mut layers = ctx.values.layers().peekable();
+    // Two lists in one order: what was derived last is the deeper of the two.
+    loop {
+        let depth = node.map_or(0, Node::depth);
+        if let Some(layer) = layers.next_if(|layer| layer.link().depth > depth) {
+            parts.push(Part::Layer(layer));
+            continue;
         }
+        let Some(inner) = node else {
+            return parts.push(Part::Text("context.Background"));
+        };
+        parts.push(Part::Node(inner));
+        if matches!(inner.kind(), Kind::Todo | Kind::Custom(_)) {
+            return;
+        }
+        node = inner.parent().map(|parent| &**parent);
+    }
+}
+
+fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match node.kind() {
+        Kind::Todo => f.write_str("context.TODO"),
+        Kind::Custom(foreign) => foreign.name(f),
+        Kind::Cancel => f.write_str(".WithCancel"),
+        Kind::Detached => f.write_str(".WithoutCancel"),
+        Kind::Deadline(_) => match node.when() {
+            Some(deadline) => write!(f, ".WithDeadline([{}])", TimeLeft::until(deadline)),
+            None => Ok(()),
+        },
+        Kind::Merge(_) => Ok(()), // its values tell
     }
 }
 

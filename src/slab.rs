@@ -72,6 +72,10 @@ impl<T> Slab<T> {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     /// Whether the table is empty, and larger than is worth keeping.
     pub(crate) fn is_spent(&self) -> bool {
         self.live == 0 && self.slots.capacity() > SPARE

@@ -41,37 +41,64 @@ use crate::callback::Callback;
 use crate::cancellation::{self, Cancellation};
 use crate::done::{self, Channel, Done};
 use crate::error::{Cause, Error};
+use crate::foreign::{Foreign, Watch};
 use crate::pool::{self, Task};
 use crate::slab::{self, Slab};
 use crate::sync::{Arc, AtomicU32, AtomicU8, Mutex, Ordering, Weak};
 use crate::timer::{self, Expire};
 use crate::unwind::FirstPanic;
 
-/// What made a node: for `Display`, and to know what can be cancelled at all.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What made a node, and what it needs for that.
 pub(crate) enum Kind {
     Todo,
     Cancel,
-    Deadline,
     /// `without_cancel`: a node that holds its parent and does not listen to it.
     Detached,
+    Deadline(Box<Expiry>),
+    /// The second parent, if it has a node.
+    Merge(Option<Box<Tie>>),
+    /// A context that is not the crate's own. The phase of such a node tells how far its end has
+    /// come down to its children; what it says itself is for the foreign context to know.
+    Custom(Box<Foreign>),
+}
+
+/// A deadline of the node's own.
+pub(crate) struct Expiry {
+    cause: Option<Cause>,
+}
+
+/// A hold on a parent, and the place in its table.
+pub(crate) struct Tie {
+    parent: Arc<Node>,
+    /// `NONE` before and after. Set under the parent's lock; who swaps it out frees it.
+    slot: AtomicU32,
 }
 
 pub(crate) struct Node {
     /// `None` under `Context::background`, which has no node.
-    parent: Option<Arc<Node>>,
+    tie: Option<Tie>,
     kind: Kind,
     phase: AtomicU8,
     /// How many derivations lie between this node and the root, those of values counted too.
     depth: u32,
-    /// The slot in the parent's table, or `NONE`. Written once, under the parent's lock.
-    slot: AtomicU32,
     /// The node's own deadline or the one it inherited.
     deadline: Option<Instant>,
-    /// For `Kind::Deadline` alone.
-    expiry: Option<Box<Expiry>>,
     done: Done,
     state: Mutex<State>,
+}
+
+struct State {
+    /// Made with the first child, taken by the claim.
+    children: Option<Box<Table>>,
+    /// Set by the claim, unless there is nothing to tell: no cause, and nothing to wait for.
+    cancellation: Option<Arc<Cancellation>>,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: Slab<Child>,
+    /// For a custom context with children.
+    watch: Option<Watch>,
 }
 
 /// Who is told when a node is done.
@@ -80,22 +107,19 @@ enum Child {
     Callback(Arc<Callback>),
 }
 
-struct State {
-    /// Made with the first child, taken by the claim.
-    children: Option<Box<Slab<Child>>>,
-    /// Set by the claim, unless there is nothing to tell: no cause, and nothing to wait for.
-    cancellation: Option<Arc<Cancellation>>,
-}
-
-/// What a node keeps for its own deadline.
-struct Expiry {
-    cause: Option<Cause>,
-}
-
 const OPEN: u8 = 0;
 const CANCELED: u8 = 1;
 const DEADLINE_EXCEEDED: u8 = 2;
 const CLOSING: u8 = 4;
+
+impl Tie {
+    fn new(parent: Arc<Node>) -> Tie {
+        Tie {
+            parent,
+            slot: AtomicU32::new(slab::NONE),
+        }
+    }
+}
 
 fn phase(error: Error) -> u8 {
     match error {
@@ -115,26 +139,17 @@ fn error(phase: u8) -> Error {
 impl Node {
     /// The node of `Context::todo`.
     pub(crate) fn todo() -> Arc<Node> {
-        static TODO: Lazy<Arc<Node>> =
-            Lazy::new(|| Arc::new(Node::new(None, Kind::Todo, 0, None, None)));
+        static TODO: Lazy<Arc<Node>> = Lazy::new(|| Arc::new(Node::new(None, Kind::Todo, 0, None)));
         TODO.clone()
     }
 
-    fn new(
-        parent: Option<Arc<Node>>,
-        kind: Kind,
-        depth: u32,
-        deadline: Option<Instant>,
-        expiry: Option<Box<Expiry>>,
-    ) -> Node {
+    fn new(parent: Option<Arc<Node>>, kind: Kind, depth: u32, deadline: Option<Instant>) -> Node {
         Node {
-            parent,
+            tie: parent.map(Tie::new),
             kind,
             phase: AtomicU8::new(OPEN),
             depth,
-            slot: AtomicU32::new(slab::NONE),
             deadline,
-            expiry,
             done: Done::new(),
             state: Mutex::new(State {
                 children: None,
@@ -145,8 +160,8 @@ impl Node {
 
     /// A child to be cancelled on its own or with its parent.
     pub(crate) fn cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
-        let deadline = parent.as_ref().and_then(|parent| parent.deadline);
-        Node::new(parent, Kind::Cancel, depth, deadline, None).attached()
+        let deadline = parent.as_ref().and_then(|parent| parent.when());
+        Node::new(parent, Kind::Cancel, depth, deadline).attached()
     }
 
     /// A child with a deadline of its own. A deadline that does not come before the parent's would
@@ -157,13 +172,12 @@ impl Node {
         deadline: Instant,
         cause: Option<Cause>,
     ) -> Arc<Node> {
-        let inherited = parent.as_ref().and_then(|parent| parent.deadline);
+        let inherited = parent.as_ref().and_then(|parent| parent.when());
         if inherited.is_some_and(|inherited| inherited < deadline) {
             return Node::cancel(parent, depth);
         }
-        let expiry = Box::new(Expiry { cause });
-        let node =
-            Node::new(parent, Kind::Deadline, depth, Some(deadline), Some(expiry)).attached();
+        let kind = Kind::Deadline(Box::new(Expiry { cause }));
+        let node = Node::new(parent, kind, depth, Some(deadline)).attached();
         if deadline <= Instant::now() {
             node.clone().expire();
         } else {
@@ -174,50 +188,134 @@ impl Node {
 
     /// A child that nothing cancels.
     pub(crate) fn detached(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
-        Arc::new(Node::new(parent, Kind::Detached, depth, None, None))
+        Arc::new(Node::new(parent, Kind::Detached, depth, None))
     }
 
-    /// Shares a new node, and makes it known to its parent.
+    /// A child of two.
+    pub(crate) fn merge(
+        first: Option<Arc<Node>>,
+        second: Option<Arc<Node>>,
+        depth: u32,
+    ) -> Arc<Node> {
+        let deadlines = [&first, &second].map(|parent| parent.as_ref()?.when());
+        let deadline = deadlines.into_iter().flatten().min();
+        let second = second.map(|second| Box::new(Tie::new(second)));
+        Node::new(first, Kind::Merge(second), depth, deadline).attached()
+    }
+
+    /// The root of a custom context. One that hands on the done channel of a node of ours is a
+    /// child of that, and needs nobody to watch it.
+    pub(crate) fn custom(foreign: Foreign, wrapped: Option<&Arc<Node>>) -> Arc<Node> {
+        let parent = wrapped.filter(|node| node.done().same_channel(&foreign.done()));
+        Node::new(parent.cloned(), Kind::Custom(Box::new(foreign)), 0, None).attached()
+    }
+
+    /// Shares a new node, and makes it known to its parents.
     fn attached(self) -> Arc<Node> {
         let node = Arc::new(self);
-        if let Some(parent) = node.canceller() {
+        for tie in node.ties().filter(|tie| tie.parent.is_cancellable()) {
             let child = Child::Node(Arc::downgrade(&node));
-            if let Err(found) = parent.admit(child, &node.slot) {
-                // Born done, for the same reason.
-                let cancellation = parent.state.lock().cancellation.clone();
-                node.state.lock().cancellation = cancellation;
-                node.phase.store(phase(error(found)), Ordering::Release);
+            if let Err(found) = tie.parent.admit(child, &tie.slot) {
+                node.inherit(&tie.parent, error(found));
             }
+        }
+        // A merge may have been done through one parent before it had its slot in the other.
+        if matches!(node.kind, Kind::Merge(_)) && node.is_claimed() {
+            drop(node.detach());
         }
         node
     }
 
+    fn is_claimed(&self) -> bool {
+        let _claims_wait = self.state.lock();
+        self.phase.load(Ordering::Relaxed) != OPEN
+    }
+
+    /// Ends a new node, which has no children and no channel yet, as its parent has ended.
+    fn inherit(&self, parent: &Node, error: Error) {
+        let (error, cancellation) = match &parent.kind {
+            Kind::Custom(foreign) => {
+                let (error, cause) = foreign.end();
+                (error, cause.map(Cancellation::settled))
+            }
+            _ => (error, parent.state.lock().cancellation.clone()),
+        };
+        let mut state = self.state.lock();
+        if self.phase.load(Ordering::Relaxed) == OPEN {
+            state.cancellation = cancellation;
+            self.phase.store(phase(error), Ordering::Release);
+        }
+    }
+
     /// Puts a child in the table; if the node has been claimed, says how far that has come.
-    fn admit(&self, child: Child, slot: &AtomicU32) -> Result<(), u8> {
+    fn admit(self: &Arc<Self>, child: Child, slot: &AtomicU32) -> Result<(), u8> {
+        if let Kind::Custom(foreign) = &self.kind {
+            if self.phase.load(Ordering::Acquire) == OPEN && foreign.is_done() {
+                self.clone().end(foreign);
+            }
+        }
         let mut state = self.state.lock();
         match self.phase.load(Ordering::Relaxed) {
             OPEN => {
-                let children = state.children.get_or_insert_with(Box::default);
-                slot.store(children.insert(child), Ordering::Relaxed);
+                let table = state.children.get_or_insert_with(Box::default);
+                let first = table.slots.is_empty();
+                slot.store(table.slots.insert(child), Ordering::Relaxed);
+                drop(state);
+                if first {
+                    self.watch();
+                }
                 Ok(())
             }
             phase => Err(phase),
         }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
+    /// Has a custom context watched, as long as it has children.
+    fn watch(self: &Arc<Self>) {
+        let Kind::Custom(foreign) = &self.kind else {
+            return;
+        };
+        if self.tie.is_some() {
+            return;
+        }
+        let node = Arc::downgrade(self);
+        let mut watch = Some(foreign.watch(move || {
+            if let Some(node) = node.upgrade() {
+                if let Kind::Custom(foreign) = &node.kind {
+                    node.clone().end(foreign);
+                }
+            }
+        }));
+        let mut state = self.state.lock();
+        if let Some(table) = &mut state.children {
+            if !table.slots.is_empty() && table.watch.is_none() {
+                table.watch = watch.take();
+            }
+        }
+        drop(state);
+        drop(watch);
+    }
+
+    /// Brings the end of a custom context down to its children.
+    fn end(self: Arc<Self>, foreign: &Foreign) {
+        let (error, cause) = foreign.end();
+        drop(cancel(&self, error, cause));
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     pub(crate) fn parent(&self) -> Option<&Arc<Node>> {
-        self.parent.as_ref()
+        self.tie.as_ref().map(|tie| &tie.parent)
     }
 
-    /// The parent, if the node is cancelled with it.
-    fn canceller(&self) -> Option<&Arc<Node>> {
-        self.parent
-            .as_ref()
-            .filter(|parent| parent.is_cancellable())
+    fn ties(&self) -> impl Iterator<Item = &Tie> {
+        let second = match &self.kind {
+            Kind::Merge(second) => second.as_deref(),
+            _ => None,
+        };
+        self.tie.iter().chain(second)
     }
 
     pub(crate) fn depth(&self) -> u32 {
@@ -225,16 +323,26 @@ impl Node {
     }
 
     pub(crate) fn when(&self) -> Option<Instant> {
-        self.deadline
+        match &self.kind {
+            Kind::Custom(foreign) => foreign.deadline(),
+            _ => self.deadline,
+        }
     }
 
     pub(crate) fn is_cancellable(&self) -> bool {
-        !matches!(self.kind, Kind::Todo | Kind::Detached)
+        match &self.kind {
+            Kind::Todo | Kind::Detached => false,
+            Kind::Custom(foreign) => foreign.is_cancellable(),
+            _ => true,
+        }
     }
 
     /// `Some` once the done channel is disconnected, and not before: while it is being closed, the
     /// channel itself is asked.
     pub(crate) fn err(&self) -> Option<Error> {
+        if let Kind::Custom(foreign) = &self.kind {
+            return foreign.err();
+        }
         match self.phase.load(Ordering::Acquire) {
             OPEN => None,
             phase if phase & CLOSING != 0 && !self.done.is_closed() => None,
@@ -243,6 +351,9 @@ impl Node {
     }
 
     pub(crate) fn cause(&self) -> Option<Cause> {
+        if let Kind::Custom(foreign) = &self.kind {
+            return foreign.cause();
+        }
         let error = self.err()?;
         let cancellation = self.state.lock().cancellation.clone();
         let cause = cancellation.and_then(|cancellation| cancellation.cause().cloned());
@@ -250,8 +361,10 @@ impl Node {
     }
 
     pub(crate) fn done(&self) -> Receiver<()> {
-        if !self.is_cancellable() {
-            return never();
+        match &self.kind {
+            Kind::Custom(foreign) => return foreign.done(),
+            Kind::Todo | Kind::Detached => return never(),
+            _ => {}
         }
         if !self.done.is_made() && self.phase.load(Ordering::Acquire) == OPEN {
             let mut spare = Some(Channel::new());
@@ -266,12 +379,14 @@ impl Node {
     }
 
     /// Has `callback` started once the node is done. It is started at once if it is done already.
-    pub(crate) fn register(&self, callback: &Arc<Callback>) {
+    pub(crate) fn register(self: &Arc<Self>, callback: &Arc<Callback>) {
         let child = Child::Callback(callback.clone());
         let Err(found) = self.admit(child, &callback.slot) else {
             return;
         };
-        let Some(task) = callback.take() else { return };
+        let Some(task) = callback.clone().start() else {
+            return;
+        };
         match self.done.receiver().filter(|_| found & CLOSING != 0) {
             // It may count on finding the context done.
             Some(done) => pool::start(Box::new(move || {
@@ -283,31 +398,36 @@ impl Node {
     }
 
     /// Gives back the slot of a callback that has been taken back.
-    pub(crate) fn unregister(&self, callback: &Arc<Callback>) {
-        let slot = callback.slot.load(Ordering::Relaxed);
-        self.vacate(slot, |children| {
-            matches!(children.get(slot), Some(Child::Callback(other)) if Arc::ptr_eq(other, callback))
-        });
+    pub(crate) fn unregister(&self, callback: &Callback) {
+        drop(self.vacate(&callback.slot));
     }
 
-    /// Frees a slot of the table, if there still is one and `valid` says yes.
-    fn vacate(&self, slot: u32, valid: impl FnOnce(&Slab<Child>) -> bool) {
-        let mut state = self.state.lock();
-        let Some(children) = state.children.as_mut().filter(|children| valid(children)) else {
-            return;
+    /// Frees a slot of the table, unless a claim has taken the table. A watch that has nobody left
+    /// to watch for comes back.
+    #[must_use]
+    fn vacate(&self, slot: &AtomicU32) -> Option<Watch> {
+        let slot = match slot.swap(slab::NONE, Ordering::Relaxed) {
+            slab::NONE => return None,
+            slot => slot,
         };
-        let child = children.remove(slot);
-        let table = children.is_spent().then(|| state.children.take());
+        let mut state = self.state.lock();
+        let table = state.children.as_mut()?;
+        let child = table.slots.remove(slot);
+        let watch = match table.slots.is_empty() {
+            true => table.watch.take(),
+            false => None,
+        };
+        let spent = table.slots.is_spent().then(|| state.children.take());
         drop(state);
-        drop((child, table));
+        drop((child, spent));
+        watch
     }
 
-    /// Leaves the parent's table.
-    fn detach(&self) {
-        let slot = self.slot.load(Ordering::Relaxed);
-        if let Some(parent) = self.parent.as_ref().filter(|_| slot != slab::NONE) {
-            parent.vacate(slot, |_| true);
-        }
+    /// Leaves the tables of its parents. What they had to watch for it alone comes back.
+    #[must_use]
+    fn detach(&self) -> Vec<Watch> {
+        let watches = self.ties().map(|tie| tie.parent.vacate(&tie.slot));
+        watches.flatten().collect()
     }
 
     fn arm(self: &Arc<Self>) {
@@ -326,7 +446,10 @@ impl Node {
     /// The timer's place in the queue. The address of the expiry tells it from all others: it stays
     /// the same wherever the node goes, and the timer is gone before it.
     fn timer(&self) -> Option<timer::Key> {
-        let expiry: *const Expiry = &**self.expiry.as_ref()?;
+        let Kind::Deadline(expiry) = &self.kind else {
+            return None;
+        };
+        let expiry: *const Expiry = &**expiry;
         Some((self.deadline?, expiry as usize))
     }
 
@@ -336,22 +459,26 @@ impl Node {
         }
     }
 
-    /// The end of a node that nobody holds. Returns its parent, for the caller to let go.
-    fn abandon(&mut self) -> Option<Arc<Node>> {
+    /// The end of a node that nobody holds. Returns its parent, for the caller to let go; if it has
+    /// a second one, that goes into `more`.
+    fn abandon(&mut self, more: &mut Vec<Arc<Node>>) -> Option<Arc<Node>> {
         if self.is_cancellable() && *self.phase.get_mut() == OPEN {
             *self.phase.get_mut() = CANCELED;
-            self.detach();
+            drop(self.detach());
             self.disarm();
             self.done.close();
-            let children = self.state.get_mut().children.take();
-            for child in children.into_iter().flat_map(|children| *children) {
+            let table = self.state.get_mut().children.take();
+            for child in table.into_iter().flat_map(|table| table.slots) {
                 // Nodes there are none: they would hold this one.
                 if let Child::Callback(callback) = child {
-                    callback.take().into_iter().for_each(pool::start);
+                    callback.start().into_iter().for_each(pool::start);
                 }
             }
         }
-        self.parent.take()
+        if let Kind::Merge(second) = &mut self.kind {
+            more.extend(second.take().map(|tie| tie.parent));
+        }
+        self.tie.take().map(|tie| tie.parent)
     }
 }
 
@@ -363,10 +490,14 @@ impl RefUnwindSafe for Node {}
 impl Drop for Node {
     fn drop(&mut self) {
         let mut panics = FirstPanic::default();
-        let mut parent = self.abandon();
-        while let Some(mut node) = parent.and_then(Arc::into_inner) {
-            parent = node.abandon();
-            panics.catch(|| drop(node));
+        let mut more = Vec::new();
+        let mut next = self.abandon(&mut more);
+        while let Some(parent) = next.or_else(|| more.pop()) {
+            next = Arc::into_inner(parent).and_then(|mut node| {
+                let next = node.abandon(&mut more);
+                panics.catch(|| drop(node));
+                next
+            });
         }
         panics.resume();
     }
@@ -375,7 +506,10 @@ impl Drop for Node {
 /// Called by the timer thread, which must run no code of the user's: what is left is for another.
 impl Expire for Node {
     fn expire(self: Arc<Self>) {
-        let cause = self.expiry.as_ref().and_then(|expiry| expiry.cause.clone());
+        let cause = match &self.kind {
+            Kind::Deadline(expiry) => expiry.cause.clone(),
+            _ => None,
+        };
         let mut remains = cancel(&self, Error::DeadlineExceeded, cause);
         remains.nodes.extend(Arc::into_inner(self));
         if !remains.is_empty() {
@@ -393,6 +527,7 @@ pub(crate) fn cancel(root: &Arc<Node>, error: Error, cause: Option<Cause>) -> Re
         met: Vec::new(),
         pending: Vec::new(),
         ready: Vec::new(),
+        merges: Vec::new(),
         remains: Remains::default(),
     };
     let claimed = walk.visit(root);
@@ -400,17 +535,24 @@ pub(crate) fn cancel(root: &Arc<Node>, error: Error, cause: Option<Cause>) -> Re
         match children.next() {
             Some(Child::Node(child)) => {
                 if let Some(child) = child.upgrade() {
-                    walk.visit(&child);
-                    walk.remains.nodes.extend(Arc::into_inner(child));
+                    if walk.visit(&child) && matches!(child.kind, Kind::Merge(_)) {
+                        walk.merges.push(child);
+                    } else {
+                        walk.remains.nodes.extend(Arc::into_inner(child));
+                    }
                 }
             }
-            Some(Child::Callback(callback)) => walk.ready.extend(callback.take()),
+            Some(Child::Callback(callback)) => walk.ready.extend(callback.start()),
             None => drop(walk.pending.pop()),
         }
     }
     walk.settle();
     if claimed {
-        root.detach();
+        walk.remains.watches.extend(root.detach());
+    }
+    for merge in walk.merges {
+        walk.remains.watches.extend(merge.detach());
+        walk.remains.nodes.extend(Arc::into_inner(merge));
     }
     walk.ready.into_iter().for_each(pool::start);
     let held = walk.met.into_iter().chain(walk.own);
@@ -432,6 +574,8 @@ struct Walk {
     pending: Vec<slab::IntoIter<Child>>,
     /// Callbacks to be started once everything is done.
     ready: Vec<Task>,
+    /// Claimed nodes that have another parent to leave.
+    merges: Vec<Arc<Node>>,
     remains: Remains,
 }
 
@@ -447,9 +591,9 @@ impl Walk {
             }
             return false;
         }
-        let children = state.children.take();
+        let table = state.children.take();
         let closing = node.done.is_made();
-        if self.has_cause || closing || children.is_some() {
+        if self.has_cause || closing || table.is_some() {
             let own = self.own.get_or_insert_with(|| Cancellation::new(None));
             state.cancellation = Some(own.clone());
         }
@@ -462,8 +606,10 @@ impl Walk {
             node.phase.store(done, Ordering::Release);
         }
         node.disarm();
-        self.pending
-            .extend(children.map(|children| children.into_iter()));
+        if let Some(table) = table {
+            self.remains.watches.extend(table.watch);
+            self.pending.push(table.slots.into_iter());
+        }
         true
     }
 
@@ -487,11 +633,13 @@ pub(crate) struct Remains {
     nodes: Vec<Node>,
     /// Cancellations that no node keeps, with their causes.
     cancellations: Vec<Cancellation>,
+    /// What watched custom contexts for nodes that are done now.
+    watches: Vec<Watch>,
 }
 
 impl Remains {
     fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.cancellations.is_empty()
+        self.nodes.is_empty() && self.cancellations.is_empty() && self.watches.is_empty()
     }
 }
 
@@ -504,6 +652,7 @@ impl Drop for Remains {
         for cancellation in self.cancellations.drain(..) {
             panics.catch(|| drop(cancellation));
         }
+        self.watches.clear(); // contains its panics itself
         panics.resume();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::any::{type_name, Any, TypeId};
 use std::iter;
-use std::mem;
+use std::ptr;
 
 use crate::sync::Arc;
 use crate::unwind::FirstPanic;
@@ -85,20 +85,33 @@ pub trait Key: Any + Eq + Send + Sync {
 #[derive(Clone, Default)]
 pub(crate) struct Values(Option<Arc<dyn Layer>>);
 
-/// One value, on top of those before it.
+/// One value, or what else can have values, on top of those before it.
 pub(crate) trait Layer: Send + Sync {
     fn link(&self) -> &Link;
+
+    /// The value under `key`, if this very layer has it. The key is a reference to one, and so is
+    /// what comes back to a value of its type.
+    fn find<'a>(&'a self, key: &dyn Any) -> Option<&'a dyn Any>;
+
+    /// Other values, to be searched when those below have been.
+    fn other(&self) -> Option<&Values> {
+        None
+    }
+
     fn as_any(&self) -> &dyn Any;
-    /// The names of the types of key and value.
-    fn names(&self) -> (&'static str, &'static str);
-    /// Lets go of the layer, and returns those below if this was the last hold on it.
-    fn unlink(self: Arc<Self>, panics: &mut FirstPanic) -> Values;
+
+    /// What it adds to the text of a context.
+    fn text(&self) -> String;
+
+    /// Lets go of the layer, and returns those below if this was the last hold on it; other values
+    /// go into `more`.
+    fn unlink(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values;
 }
 
 pub(crate) struct Link {
-    below: Values,
-    /// Saves a look at the key itself where its type is another.
-    key: TypeId,
+    pub(crate) below: Values,
+    /// The type of the key, where the layer has one: saves a look at the layer itself.
+    pub(crate) key: Option<TypeId>,
     /// How many derivations lie between this layer and the root, those of nodes counted too.
     pub(crate) depth: u32,
 }
@@ -114,15 +127,21 @@ impl<K: Key> Layer for Pair<K> {
         &self.link
     }
 
+    fn find<'a>(&'a self, key: &dyn Any) -> Option<&'a dyn Any> {
+        let key: &K = key.downcast_ref()?;
+        (self.key == *key).then_some(&self.value)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
 
-    fn names(&self) -> (&'static str, &'static str) {
-        (type_name::<K>(), type_name::<K::Value>())
+    fn text(&self) -> String {
+        let (key, value) = (type_name::<K>(), type_name::<K::Value>());
+        format!(".WithValue({key}, {value})")
     }
 
-    fn unlink(self: Arc<Self>, panics: &mut FirstPanic) -> Values {
+    fn unlink(self: Arc<Self>, panics: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
         let Some(Pair { link, key, value }) = Arc::into_inner(self) else {
             return Values::default();
         };
@@ -133,24 +152,50 @@ impl<K: Key> Layer for Pair<K> {
 }
 
 impl Values {
+    pub(crate) fn new(layer: impl Layer + 'static) -> Values {
+        Values(Some(Arc::new(layer)))
+    }
+
     pub(crate) fn with<K: Key>(&self, key: K, value: K::Value, depth: u32) -> Values {
-        Values(Some(Arc::new(Pair {
-            link: Link {
-                below: self.clone(),
-                key: TypeId::of::<K>(),
-                depth,
-            },
-            key,
-            value,
-        })))
+        let link = Link {
+            below: self.clone(),
+            key: Some(TypeId::of::<K>()),
+            depth,
+        };
+        Values::new(Pair { link, key, value })
     }
 
     pub(crate) fn get<K: Key>(&self, key: &K) -> Option<&K::Value> {
-        self.layers()
-            .filter(|layer| layer.link().key == TypeId::of::<K>())
-            .filter_map(|layer| layer.as_any().downcast_ref::<Pair<K>>())
-            .find(|pair| pair.key == *key)
-            .map(|pair| &pair.value)
+        self.find(key)?.downcast_ref()
+    }
+
+    /// The nearest value under a key. Where two lists were merged, all of the first comes before the
+    /// second; a list that is reached in many ways is searched once.
+    pub(crate) fn find(&self, key: &dyn Any) -> Option<&dyn Any> {
+        let key_type = key.type_id();
+        let mut pending: Vec<&Values> = Vec::new();
+        let mut searched: Vec<&Values> = Vec::new();
+        let mut values = self;
+        loop {
+            for layer in values.layers() {
+                let keyed = layer.link().key;
+                if keyed.map_or(true, |keyed| keyed == key_type) {
+                    if let Some(value) = layer.find(key) {
+                        return Some(value);
+                    }
+                }
+                if keyed.is_none() {
+                    pending.extend(layer.other());
+                }
+            }
+            values = loop {
+                let other = pending.pop()?;
+                if !searched.iter().any(|&known| ptr::eq(known, other)) {
+                    break other;
+                }
+            };
+            searched.push(values);
+        }
     }
 
     pub(crate) fn layers(&self) -> impl Iterator<Item = &dyn Layer> {
@@ -160,6 +205,13 @@ impl Values {
     pub(crate) fn depth(&self) -> u32 {
         self.0.as_deref().map_or(0, |layer| layer.link().depth)
     }
+
+    pub(crate) fn same(&self, other: &Values) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
 }
 
 /// A long list is let go in a loop: the stack of the thread that drops the last handle may be
@@ -167,9 +219,14 @@ impl Values {
 impl Drop for Values {
     fn drop(&mut self) {
         let mut panics = FirstPanic::default();
-        while let Some(layer) = self.0.take() {
-            let mut below = layer.unlink(&mut panics);
-            self.0 = mem::take(&mut below.0);
+        let mut more = Vec::new();
+        let mut next = self.0.take();
+        while let Some(layer) = next {
+            let mut below = layer.unlink(&mut panics, &mut more);
+            next = below.0.take();
+            while let (None, Some(mut other)) = (&next, more.pop()) {
+                next = other.0.take();
+            }
         }
         panics.resume();
     }
