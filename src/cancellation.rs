@@ -4,6 +4,8 @@
 //! one; the other *meets* it there, goes round, and waits for it at the end. Only a cancellation
 //! that has finished its own nodes waits, so none waits for one that waits for it.
 
+use std::mem;
+
 use crate::error::Cause;
 use crate::sync::{Arc, Condvar, Mutex};
 
@@ -15,10 +17,19 @@ pub(crate) struct Cancellation {
 
 #[derive(Default)]
 struct Progress {
-    /// Whether every node that this cancellation claimed is done.
+    /// Whether the walk has claimed and closed all that it came to.
     finished: bool,
-    /// The cancellations that it met, until they have settled too.
+    /// How many nodes the walk came to when their last handle had just gone, less those that have said
+    /// since that they are done. They may do so before they are counted.
+    leaving: isize,
+    /// The cancellations that the walk met, until they have settled too.
     met: Vec<Arc<Cancellation>>,
+}
+
+impl Progress {
+    fn is_finished(&self) -> bool {
+        self.finished && self.leaving == 0
+    }
 }
 
 impl Cancellation {
@@ -33,7 +44,7 @@ impl Cancellation {
     /// One that claims no nodes.
     pub(crate) fn settled(cause: Cause) -> Arc<Cancellation> {
         let cancellation = Cancellation::new(Some(cause));
-        cancellation.finish(&[]);
+        cancellation.progress.lock().finished = true;
         cancellation
     }
 
@@ -44,21 +55,29 @@ impl Cancellation {
     /// Whether all its nodes are done, and all those of the cancellations that it met.
     pub(crate) fn is_settled(&self) -> bool {
         let progress = self.progress.lock();
-        progress.finished && progress.met.is_empty()
+        progress.is_finished() && progress.met.is_empty()
     }
 
-    /// Says that all its own nodes are done.
-    pub(crate) fn finish(&self, met: &[Arc<Cancellation>]) {
-        let mut progress = self.progress.lock();
-        progress.finished = true;
-        progress.met = met.to_vec();
+    /// A node that the walk cannot visit any more is done.
+    pub(crate) fn left(&self) {
+        self.progress.lock().leaving -= 1;
         self.finish.notify_all();
     }
 
-    /// Says that those it met have settled too.
-    pub(crate) fn settle(&self) {
-        let met = std::mem::take(&mut self.progress.lock().met);
-        drop(met); // with the lock given back
+    /// Ends a walk: says that its own part is finished, waits until those it met have settled, and
+    /// says that. Whom they have met is added to `met`.
+    pub(crate) fn settle(&self, met: &mut Vec<Arc<Cancellation>>, leaving: usize) {
+        let mut progress = self.progress.lock();
+        progress.finished = true;
+        progress.leaving += leaving as isize;
+        progress.met.clone_from(met);
+        drop(progress);
+        self.finish.notify_all();
+
+        self.wait();
+        wait_all(met);
+        let settled = mem::take(&mut self.progress.lock().met);
+        drop(settled); // with the lock given back
     }
 
     /// Waits until all its own nodes are done, and returns the cancellations that it met.
@@ -66,7 +85,7 @@ impl Cancellation {
         let progress = self.progress.lock();
         let progress = self
             .finish
-            .wait_while(progress, |progress| !progress.finished);
+            .wait_while(progress, |progress| !progress.is_finished());
         progress.met.clone()
     }
 }

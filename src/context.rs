@@ -45,9 +45,10 @@ use crate::value::{Key, Values};
 ///
 /// # Panics
 ///
-/// Nothing here panics but for two reasons. To derive panics where a parent has 2³² − 1 live
-/// children. And a `Drop` of yours, of a key, a value or a cause, that panics does so in the call
-/// that drops the last handle, after everything else has been dropped.
+/// Nothing here panics by itself, but for a context that is derived where the parent has 2³² − 1 live
+/// children. What your own code does, such as a key's `==` or the `Drop` of a value, of a cause or of
+/// a function, does it in the call that led to it; a `Drop` that panics does so after everything else
+/// has been dropped.
 #[derive(Clone, Default)]
 pub struct Context {
     /// `None`: nothing above can be cancelled, and `Display` begins at `context.Background`.
@@ -288,7 +289,7 @@ impl Context {
     /// ```
     #[must_use]
     pub fn without_cancel(&self) -> Context {
-        self.child(Node::detached(self.node.clone(), self.depth()))
+        self.child(Node::without_cancel(self.node.clone(), self.depth()))
             .0
     }
 
@@ -383,7 +384,7 @@ impl Context {
     /// ```
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.node.as_ref()?.when()
+        self.node.as_ref()?.deadline()
     }
 
     /// The value under `key` in this context or the nearest above that has one. See [`Key`].
@@ -415,15 +416,15 @@ impl Context {
     /// `context.AfterFunc`.
     ///
     /// It never runs on the thread that cancels, and callbacks run beside one another, so one may
-    /// block. The threads are kept for a few seconds and used again; there may be as many as there
-    /// are callbacks that run at once. A panic in `f` is reported by the panic hook and harms
+    /// block. The threads are kept for a few seconds and used again; there are as many as there are
+    /// callbacks that run at once. Beyond 8192, or where the system refuses a thread, `f` runs on the
+    /// next that comes free or can be started. A panic in `f` is reported by the panic hook and harms
     /// nobody else. When `f` starts, the context's done channel is disconnected and its error and
-    /// cause are set. Should the system refuse a thread, `f` runs on the next that comes free or
-    /// can be started.
+    /// cause are set.
     ///
-    /// The context owns `f`, and an `f` that owns the context keeps it from ever being abandoned.
-    /// On a context that [cannot be cancelled](Context::is_cancellable) `f` never runs, and goes
-    /// with the `AfterFunc`.
+    /// The context owns `f`, so an `f` that owns the context, or a descendant, keeps it from ever
+    /// being abandoned. On a context that [cannot be cancelled](Context::is_cancellable) `f` never
+    /// runs, and goes with the `AfterFunc`.
     ///
     /// # Examples
     ///
@@ -536,12 +537,12 @@ impl Context {
     }
 
     fn cancel_node(&self) -> Arc<Node> {
-        Node::cancel(self.node.clone(), self.depth())
+        Node::with_cancel(self.node.clone(), self.depth())
     }
 
     fn timed(&self, deadline: Deadline, cause: Option<Cause>) -> (Context, CancelFunc) {
         let (ctx, node) = self.child(match deadline.instant() {
-            Some(at) => Node::deadline(self.node.clone(), self.depth(), at, cause),
+            Some(at) => Node::with_deadline(self.node.clone(), self.depth(), at, cause),
             None => self.cancel_node(),
         });
         (ctx, CancelFunc::new(node))

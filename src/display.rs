@@ -90,7 +90,7 @@ fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Kind::Custom(foreign) => foreign.name(f),
         Kind::Cancel => f.write_str(".WithCancel"),
         Kind::Detached => f.write_str(".WithoutCancel"),
-        Kind::Deadline(_) => match node.when() {
+        Kind::Deadline(_) => match node.deadline() {
             Some(deadline) => write!(f, ".WithDeadline([{}])", TimeLeft::until(deadline)),
             None => Ok(()),
         },

@@ -47,6 +47,9 @@
 //! assert_eq!(query.cause().unwrap().to_string(), "shutting down");
 //! ```
 //!
+//! A context can have two parents, by [`merge`](Context::merge), and any type of yours can be one, by
+//! [`custom`](Context::custom).
+//!
 //! When [`cancel`](CancelFunc::cancel) returns, all of them are done. But it is not atomic: while it
 //! is under way, one descendant may be seen done and another not yet.
 //!
@@ -98,7 +101,7 @@
 //!
 //! # Deadlines
 //!
-//! All deadlines of a process share one thread, `go-context-timer`. It is started by the first one
+//! All deadlines of a process share one thread, `go-ctx-timer`. It is started by the first one
 //! and never ends, which does not keep the process from ending. A deadline is never early. A child
 //! may have an earlier deadline than its parent, not a later one. Cancelling a context takes its
 //! timer out at once.
@@ -133,8 +136,9 @@
 //! - A deadline is an [`Instant`](std::time::Instant), which has no calendar, so a context prints
 //!   only the time that is left. One too far ahead for an `Instant` is no deadline.
 //! - A panic in a callback does not end the process.
-//! - [`check`](Context::check), [`remaining`](Context::remaining), [`wait`](Context::wait) and
-//!   [`sleep`](Context::sleep) have no counterpart.
+//! - [`merge`](Context::merge), [`check`](Context::check), [`remaining`](Context::remaining),
+//!   [`wait`](Context::wait), [`sleep`](Context::sleep) and
+//!   [`AfterFunc::stop_and_wait`] have no counterpart.
 
 #![forbid(unsafe_code)]
 

@@ -44,10 +44,10 @@ impl<T> Slab<T> {
     ///
     /// With 2^32 - 1 values in the table.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
-        self.live += 1;
         let taken = Slot::Taken(value);
         if let Some(free) = self.slots.get_mut(self.vacant as usize) {
             if let Slot::Vacant(next) = mem::replace(free, taken) {
+                self.live += 1;
                 return mem::replace(&mut self.vacant, next);
             }
             unreachable!("only vacant slots are in the list of vacant slots");
@@ -55,6 +55,7 @@ impl<T> Slab<T> {
         let slot = u32::try_from(self.slots.len()).unwrap_or(NONE);
         assert!(slot != NONE, "a context has at most 2^32 - 1 children");
         self.slots.push(taken);
+        self.live += 1;
         slot
     }
 

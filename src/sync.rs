@@ -1,8 +1,9 @@
-//! The only place that names std's locks and atomics.
+//! The only place that names std's locks and atomics, for a model checker to replace.
 //!
-//! A model checker that wants to see every step of this crate replaces what is named here.
+//! What it cannot see into here are the cells of once_cell and crossbeam's channels, which are in
+//! `done`, `pool`, `timer` and `foreign`.
 
-pub(crate) use std::sync::atomic::{AtomicU32, AtomicU8, Ordering};
+pub(crate) use std::sync::atomic::{fence, AtomicU32, AtomicU8, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, Weak};
 
 use std::sync::{MutexGuard, PoisonError};

@@ -77,7 +77,7 @@ pub(crate) fn insert(key: Key, timer: Weak<dyn Expire>) {
     queue.running = true;
     drop(queue);
     if start {
-        let thread = thread::Builder::new().name("go-context-timer".into());
+        let thread = thread::Builder::new().name("go-ctx-timer".into());
         if thread.spawn(run).is_err() {
             TIMER.queue.lock().running = false;
         }

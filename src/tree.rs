@@ -31,6 +31,7 @@
 //! foreign runs under one: channels are closed, callbacks started and everything that may own a
 //! user's value dropped with all locks given back.
 
+use std::mem;
 use std::panic::RefUnwindSafe;
 use std::time::Instant;
 
@@ -44,7 +45,7 @@ use crate::error::{Cause, Error};
 use crate::foreign::{Foreign, Watch};
 use crate::pool::{self, Task};
 use crate::slab::{self, Slab};
-use crate::sync::{Arc, AtomicU32, AtomicU8, Mutex, Ordering, Weak};
+use crate::sync::{fence, Arc, AtomicU32, AtomicU8, Mutex, Ordering, Weak};
 use crate::timer::{self, Expire};
 use crate::unwind::FirstPanic;
 
@@ -70,7 +71,8 @@ pub(crate) struct Expiry {
 /// A hold on a parent, and the place in its table.
 pub(crate) struct Tie {
     parent: Arc<Node>,
-    /// `NONE` before and after. Set under the parent's lock; who swaps it out frees it.
+    /// `NONE`, unless there is an entry for the child in the parent's table or in what a walk has yet
+    /// to visit of it. Changed under the parent's lock, and by the walk when it gets there.
     slot: AtomicU32,
 }
 
@@ -103,8 +105,15 @@ struct Table {
 
 /// Who is told when a node is done.
 enum Child {
-    Node(Weak<Node>),
+    /// By the first tie of that node, or by the second.
+    Node(Weak<Node>, Rank),
     Callback(Arc<Callback>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    First,
+    Second,
 }
 
 const OPEN: u8 = 0;
@@ -118,6 +127,10 @@ impl Tie {
             parent,
             slot: AtomicU32::new(slab::NONE),
         }
+    }
+
+    fn is_known(&self) -> bool {
+        self.slot.load(Ordering::Relaxed) != slab::NONE
     }
 }
 
@@ -159,35 +172,34 @@ impl Node {
     }
 
     /// A child to be cancelled on its own or with its parent.
-    pub(crate) fn cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
-        let deadline = parent.as_ref().and_then(|parent| parent.when());
+    pub(crate) fn with_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
+        let deadline = parent.as_ref().and_then(|parent| parent.deadline());
         Node::new(parent, Kind::Cancel, depth, deadline).attached()
     }
 
-    /// A child with a deadline of its own. A deadline that does not come before the parent's would
-    /// make no difference, and none is set.
-    pub(crate) fn deadline(
+    /// A child with a deadline of its own; if the parent's comes first, that will do.
+    pub(crate) fn with_deadline(
         parent: Option<Arc<Node>>,
         depth: u32,
         deadline: Instant,
         cause: Option<Cause>,
     ) -> Arc<Node> {
-        let inherited = parent.as_ref().and_then(|parent| parent.when());
+        let inherited = parent.as_ref().and_then(|parent| parent.deadline());
         if inherited.is_some_and(|inherited| inherited < deadline) {
-            return Node::cancel(parent, depth);
+            return Node::with_cancel(parent, depth);
         }
         let kind = Kind::Deadline(Box::new(Expiry { cause }));
         let node = Node::new(parent, kind, depth, Some(deadline)).attached();
-        if deadline <= Instant::now() {
-            node.clone().expire();
-        } else {
+        if deadline > Instant::now() {
             node.arm();
+        } else if node.phase.load(Ordering::Acquire) == OPEN {
+            drop(node.time_out());
         }
         node
     }
 
     /// A child that nothing cancels.
-    pub(crate) fn detached(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
+    pub(crate) fn without_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
         Arc::new(Node::new(parent, Kind::Detached, depth, None))
     }
 
@@ -197,7 +209,7 @@ impl Node {
         second: Option<Arc<Node>>,
         depth: u32,
     ) -> Arc<Node> {
-        let deadlines = [&first, &second].map(|parent| parent.as_ref()?.when());
+        let deadlines = [&first, &second].map(|parent| parent.as_ref()?.deadline());
         let deadline = deadlines.into_iter().flatten().min();
         let second = second.map(|second| Box::new(Tie::new(second)));
         Node::new(first, Kind::Merge(second), depth, deadline).attached()
@@ -213,10 +225,13 @@ impl Node {
     /// Shares a new node, and makes it known to its parents.
     fn attached(self) -> Arc<Node> {
         let node = Arc::new(self);
-        for tie in node.ties().filter(|tie| tie.parent.is_cancellable()) {
-            let child = Child::Node(Arc::downgrade(&node));
+        for (rank, tie) in node.ties() {
+            if !tie.parent.is_cancellable() {
+                continue;
+            }
+            let child = Child::Node(Arc::downgrade(&node), rank);
             if let Err(found) = tie.parent.admit(child, &tie.slot) {
-                node.inherit(&tie.parent, error(found));
+                node.inherit(&tie.parent, found);
             }
         }
         // A merge may have been done through one parent before it had its slot in the other.
@@ -232,18 +247,26 @@ impl Node {
     }
 
     /// Ends a new node, which has no children and no channel yet, as its parent has ended.
-    fn inherit(&self, parent: &Node, error: Error) {
+    fn inherit(&self, parent: &Node, found: u8) {
+        parent.wait_closed(found); // not to be done before the parent is
         let (error, cancellation) = match &parent.kind {
             Kind::Custom(foreign) => {
                 let (error, cause) = foreign.end();
                 (error, cause.map(Cancellation::settled))
             }
-            _ => (error, parent.state.lock().cancellation.clone()),
+            _ => (error(found), parent.state.lock().cancellation.clone()),
         };
         let mut state = self.state.lock();
         if self.phase.load(Ordering::Relaxed) == OPEN {
             state.cancellation = cancellation;
             self.phase.store(phase(error), Ordering::Release);
+        }
+    }
+
+    /// Waits the moment that it takes who has claimed the node to close its channel.
+    fn wait_closed(&self, found: u8) {
+        if let Some(done) = self.done.receiver().filter(|_| found & CLOSING != 0) {
+            let _ = done.recv();
         }
     }
 
@@ -310,19 +333,24 @@ impl Node {
         self.tie.as_ref().map(|tie| &tie.parent)
     }
 
-    fn ties(&self) -> impl Iterator<Item = &Tie> {
-        let second = match &self.kind {
-            Kind::Merge(second) => second.as_deref(),
-            _ => None,
-        };
-        self.tie.iter().chain(second)
+    fn tie(&self, rank: Rank) -> Option<&Tie> {
+        match (rank, &self.kind) {
+            (Rank::First, _) => self.tie.as_ref(),
+            (Rank::Second, Kind::Merge(second)) => second.as_deref(),
+            (Rank::Second, _) => None,
+        }
+    }
+
+    fn ties(&self) -> impl Iterator<Item = (Rank, &Tie)> {
+        let ranks = [Rank::First, Rank::Second].into_iter();
+        ranks.filter_map(|rank| Some((rank, self.tie(rank)?)))
     }
 
     pub(crate) fn depth(&self) -> u32 {
         self.depth
     }
 
-    pub(crate) fn when(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.kind {
             Kind::Custom(foreign) => foreign.deadline(),
             _ => self.deadline,
@@ -343,6 +371,9 @@ impl Node {
         if let Kind::Custom(foreign) = &self.kind {
             return foreign.err();
         }
+        // Who polls the channel and finds it disconnected has acquired nothing by that: crossbeam
+        // reads the mark with a relaxed load. This makes up for it.
+        fence(Ordering::Acquire);
         match self.phase.load(Ordering::Acquire) {
             OPEN => None,
             phase if phase & CLOSING != 0 && !self.done.is_closed() => None,
@@ -381,38 +412,26 @@ impl Node {
     /// Has `callback` started once the node is done. It is started at once if it is done already.
     pub(crate) fn register(self: &Arc<Self>, callback: &Arc<Callback>) {
         let child = Child::Callback(callback.clone());
-        let Err(found) = self.admit(child, &callback.slot) else {
-            return;
-        };
-        let Some(task) = callback.clone().start() else {
-            return;
-        };
-        match self.done.receiver().filter(|_| found & CLOSING != 0) {
-            // It may count on finding the context done.
-            Some(done) => pool::start(Box::new(move || {
-                let _ = done.recv();
-                task();
-            })),
-            None => pool::start(task),
+        if let Err(found) = self.admit(child, &callback.slot) {
+            self.wait_closed(found); // it may count on finding the context done
+            callback.clone().start().into_iter().for_each(pool::start);
         }
     }
 
     /// Gives back the slot of a callback that has been taken back.
     pub(crate) fn unregister(&self, callback: &Callback) {
-        drop(self.vacate(&callback.slot));
+        drop(self.vacate(&callback.slot).unwrap_or_default());
     }
 
-    /// Frees a slot of the table, unless a claim has taken the table. A watch that has nobody left
-    /// to watch for comes back.
-    #[must_use]
-    fn vacate(&self, slot: &AtomicU32) -> Option<Watch> {
-        let slot = match slot.swap(slab::NONE, Ordering::Relaxed) {
-            slab::NONE => return None,
-            slot => slot,
-        };
+    /// Frees a slot of the table, and returns the watch if there is nobody left to watch for. Fails if
+    /// a walk has taken the table.
+    fn vacate(&self, slot: &AtomicU32) -> Result<Option<Watch>, Option<Arc<Cancellation>>> {
         let mut state = self.state.lock();
-        let table = state.children.as_mut()?;
-        let child = table.slots.remove(slot);
+        let Some(table) = &mut state.children else {
+            return Err(state.cancellation.clone());
+        };
+        let child = table.slots.remove(slot.load(Ordering::Relaxed));
+        slot.store(slab::NONE, Ordering::Relaxed);
         let watch = match table.slots.is_empty() {
             true => table.watch.take(),
             false => None,
@@ -420,18 +439,31 @@ impl Node {
         let spent = table.slots.is_spent().then(|| state.children.take());
         drop(state);
         drop((child, spent));
-        watch
+        Ok(watch)
     }
 
     /// Leaves the tables of its parents. What they had to watch for it alone comes back.
-    #[must_use]
     fn detach(&self) -> Vec<Watch> {
-        let watches = self.ties().map(|tie| tie.parent.vacate(&tie.slot));
+        let ties = self.ties().filter(|(_, tie)| tie.is_known());
+        let watches = ties.filter_map(|(_, tie)| tie.parent.vacate(&tie.slot).ok());
         watches.flatten().collect()
     }
 
+    /// The same, for a node that nobody holds any more. A walk that has taken the table cannot visit
+    /// it, and waits to be told.
+    fn leave(&self) -> Vec<Watch> {
+        let watches = self.detach();
+        for (_, tie) in self.ties().filter(|(_, tie)| tie.is_known()) {
+            if let Err(Some(cancellation)) = tie.parent.vacate(&tie.slot) {
+                tie.slot.store(slab::NONE, Ordering::Relaxed);
+                cancellation.left();
+            }
+        }
+        watches
+    }
+
     fn arm(self: &Arc<Self>) {
-        let Some(key) = self.timer() else { return };
+        let Some(key) = self.timer_key() else { return };
         if self.phase.load(Ordering::Acquire) != OPEN {
             return;
         }
@@ -445,7 +477,7 @@ impl Node {
 
     /// The timer's place in the queue. The address of the expiry tells it from all others: it stays
     /// the same wherever the node goes, and the timer is gone before it.
-    fn timer(&self) -> Option<timer::Key> {
+    fn timer_key(&self) -> Option<timer::Key> {
         let Kind::Deadline(expiry) = &self.kind else {
             return None;
         };
@@ -454,30 +486,47 @@ impl Node {
     }
 
     fn disarm(&self) {
-        if let Some(key) = self.timer() {
+        if let Some(key) = self.timer_key() {
             timer::remove(key);
         }
     }
 
+    /// Cancels the node for its deadline.
+    fn time_out(self: &Arc<Self>) -> Aftermath {
+        let cause = match &self.kind {
+            Kind::Deadline(expiry) => expiry.cause.clone(),
+            _ => None,
+        };
+        cancel(self, Error::DeadlineExceeded, cause)
+    }
+
     /// The end of a node that nobody holds. Returns its parent, for the caller to let go; if it has
     /// a second one, that goes into `more`.
-    fn abandon(&mut self, more: &mut Vec<Arc<Node>>) -> Option<Arc<Node>> {
+    fn abandon(&mut self, panics: &mut FirstPanic, more: &mut Vec<Arc<Node>>) -> Option<Arc<Node>> {
+        let mut table = None;
         if self.is_cancellable() && *self.phase.get_mut() == OPEN {
             *self.phase.get_mut() = CANCELED;
-            drop(self.detach());
-            self.disarm();
             self.done.close();
-            let table = self.state.get_mut().children.take();
-            for child in table.into_iter().flat_map(|table| table.slots) {
-                // Nodes there are none: they would hold this one.
-                if let Child::Callback(callback) = child {
-                    callback.start().into_iter().for_each(pool::start);
-                }
-            }
+            self.disarm();
+            table = self.state.get_mut().children.take();
         }
-        if let Kind::Merge(second) = &mut self.kind {
-            more.extend(second.take().map(|tie| tie.parent));
+        // Nodes there are none in the table: they would hold this one.
+        let slots = table.into_iter().flat_map(|table| table.slots);
+        let ready: Vec<Task> = slots
+            .filter_map(|child| match child {
+                Child::Callback(callback) => callback.start(),
+                Child::Node(..) => None,
+            })
+            .collect();
+        drop(self.leave());
+        ready.into_iter().for_each(pool::start);
+
+        match mem::replace(&mut self.kind, Kind::Detached) {
+            Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),
+            kind => panics.catch(|| drop(kind)),
         }
+        let cancellation = self.state.get_mut().cancellation.take();
+        panics.catch(|| drop(cancellation));
         self.tie.take().map(|tie| tie.parent)
     }
 }
@@ -491,75 +540,66 @@ impl Drop for Node {
     fn drop(&mut self) {
         let mut panics = FirstPanic::default();
         let mut more = Vec::new();
-        let mut next = self.abandon(&mut more);
+        let mut next = self.abandon(&mut panics, &mut more);
         while let Some(parent) = next.or_else(|| more.pop()) {
-            next = Arc::into_inner(parent).and_then(|mut node| {
-                let next = node.abandon(&mut more);
-                panics.catch(|| drop(node));
-                next
-            });
+            next =
+                Arc::into_inner(parent).and_then(|mut node| node.abandon(&mut panics, &mut more));
         }
         panics.resume();
     }
 }
 
-/// Called by the timer thread, which must run no code of the user's: what is left is for another.
+/// On the timer thread, which must run no code of the user's and has no time to start many callbacks:
+/// what there is of that is for another.
 impl Expire for Node {
     fn expire(self: Arc<Self>) {
-        let cause = match &self.kind {
-            Kind::Deadline(expiry) => expiry.cause.clone(),
-            _ => None,
-        };
-        let mut remains = cancel(&self, Error::DeadlineExceeded, cause);
-        remains.nodes.extend(Arc::into_inner(self));
-        if !remains.is_empty() {
-            pool::start(Box::new(move || drop(remains)));
+        let mut aftermath = self.time_out();
+        aftermath.bury(self);
+        if !aftermath.is_empty() {
+            pool::start(Box::new(move || drop(aftermath)));
         }
     }
 }
 
-/// Cancels a node and all its descendants. When it returns they are done, whoever cancelled them.
-pub(crate) fn cancel(root: &Arc<Node>, error: Error, cause: Option<Cause>) -> Remains {
+/// Cancels a node and all its descendants. When it returns they are done, whoever cancelled them;
+/// what there is to do after that is for the caller to drop.
+pub(crate) fn cancel(root: &Arc<Node>, error: Error, cause: Option<Cause>) -> Aftermath {
     let mut walk = Walk {
         error,
         has_cause: cause.is_some(),
         own: cause.map(|cause| Cancellation::new(Some(cause))),
         met: Vec::new(),
+        leaving: 0,
         pending: Vec::new(),
-        ready: Vec::new(),
         merges: Vec::new(),
-        remains: Remains::default(),
+        aftermath: Aftermath::default(),
     };
     let claimed = walk.visit(root);
     while let Some(children) = walk.pending.last_mut() {
         match children.next() {
-            Some(Child::Node(child)) => {
-                if let Some(child) = child.upgrade() {
-                    if walk.visit(&child) && matches!(child.kind, Kind::Merge(_)) {
-                        walk.merges.push(child);
-                    } else {
-                        walk.remains.nodes.extend(Arc::into_inner(child));
-                    }
-                }
-            }
-            Some(Child::Callback(callback)) => walk.ready.extend(callback.start()),
+            Some(Child::Node(child, rank)) => walk.descend(&child, rank),
+            Some(Child::Callback(callback)) => walk.aftermath.ready.extend(callback.start()),
             None => drop(walk.pending.pop()),
         }
     }
-    walk.settle();
+    match &walk.own {
+        Some(own) => own.settle(&mut walk.met, walk.leaving),
+        None => cancellation::wait_all(&mut walk.met),
+    }
+
+    let mut aftermath = walk.aftermath;
     if claimed {
-        walk.remains.watches.extend(root.detach());
+        aftermath.watches.extend(root.detach());
     }
     for merge in walk.merges {
-        walk.remains.watches.extend(merge.detach());
-        walk.remains.nodes.extend(Arc::into_inner(merge));
+        aftermath.watches.extend(merge.detach());
+        aftermath.bury(merge);
     }
-    walk.ready.into_iter().for_each(pool::start);
     let held = walk.met.into_iter().chain(walk.own);
-    walk.remains
+    aftermath
         .cancellations
         .extend(held.filter_map(Arc::into_inner));
-    walk.remains
+    aftermath
 }
 
 /// The way of one cancellation down from its root. Each node is claimed and closed as it is met.
@@ -570,16 +610,31 @@ struct Walk {
     own: Option<Arc<Cancellation>>,
     /// Cancellations that were there first.
     met: Vec<Arc<Cancellation>>,
+    /// How many entries were of nodes about to be dropped.
+    leaving: usize,
     /// What is left of the tables of claimed nodes, the deepest last.
     pending: Vec<slab::IntoIter<Child>>,
-    /// Callbacks to be started once everything is done.
-    ready: Vec<Task>,
     /// Claimed nodes that have another parent to leave.
     merges: Vec<Arc<Node>>,
-    remains: Remains,
+    aftermath: Aftermath,
 }
 
 impl Walk {
+    fn descend(&mut self, child: &Weak<Node>, rank: Rank) {
+        let Some(child) = child.upgrade() else {
+            self.leaving += 1;
+            return;
+        };
+        if let Some(tie) = child.tie(rank) {
+            tie.slot.store(slab::NONE, Ordering::Relaxed);
+        }
+        if self.visit(&child) && matches!(child.kind, Kind::Merge(_)) {
+            self.merges.push(child);
+        } else {
+            self.aftermath.bury(child);
+        }
+    }
+
     /// Claims a node and closes it; false if another cancellation was there first.
     fn visit(&mut self, node: &Node) -> bool {
         let mut state = node.state.lock();
@@ -607,28 +662,19 @@ impl Walk {
         }
         node.disarm();
         if let Some(table) = table {
-            self.remains.watches.extend(table.watch);
+            self.aftermath.watches.extend(table.watch);
             self.pending.push(table.slots.into_iter());
         }
         true
     }
-
-    /// Waits for the cancellations that were met, having let go those who wait for this one.
-    fn settle(&mut self) {
-        if let Some(own) = &self.own {
-            own.finish(&self.met);
-        }
-        cancellation::wait_all(&mut self.met);
-        if let Some(own) = &self.own {
-            own.settle();
-        }
-    }
 }
 
-/// What a cancellation was the last to hold. To drop it may run a `Drop` of the user's.
+/// What there is to do when all are done: callbacks to start, and things to drop of which the
+/// cancellation was the last holder, which may run a `Drop` of the user's.
 #[must_use]
 #[derive(Default)]
-pub(crate) struct Remains {
+pub(crate) struct Aftermath {
+    ready: Vec<Task>,
     /// Nodes whose last handle went away while the cancellation passed.
     nodes: Vec<Node>,
     /// Cancellations that no node keeps, with their causes.
@@ -637,14 +683,25 @@ pub(crate) struct Remains {
     watches: Vec<Watch>,
 }
 
-impl Remains {
+impl Aftermath {
+    fn bury(&mut self, node: Arc<Node>) {
+        if let Some(node) = Arc::into_inner(node) {
+            self.watches.extend(node.leave());
+            self.nodes.push(node);
+        }
+    }
+
     fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.cancellations.is_empty() && self.watches.is_empty()
+        self.ready.is_empty()
+            && self.nodes.is_empty()
+            && self.cancellations.is_empty()
+            && self.watches.is_empty()
     }
 }
 
-impl Drop for Remains {
+impl Drop for Aftermath {
     fn drop(&mut self) {
+        self.ready.drain(..).for_each(pool::start);
         let mut panics = FirstPanic::default();
         for node in self.nodes.drain(..) {
             panics.catch(|| drop(node));
@@ -652,7 +709,7 @@ impl Drop for Remains {
         for cancellation in self.cancellations.drain(..) {
             panics.catch(|| drop(cancellation));
         }
-        self.watches.clear(); // contains its panics itself
+        self.watches.clear(); // they contain their panics themselves
         panics.resume();
     }
 }
