@@ -460,6 +460,14 @@ impl Context {
     /// let text = String::from("mine");
     /// ctx.after_func(|| println!("{}", &text));
     /// ```
+    ///
+    /// and it goes to another thread:
+    ///
+    /// ```compile_fail,E0277
+    /// let ctx = go_context::Context::background();
+    /// let count = std::rc::Rc::new(1);
+    /// ctx.after_func(move || println!("{count}"));
+    /// ```
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
         AfterFunc::new(self.node.as_ref(), Box::new(f))
     }

@@ -24,9 +24,9 @@ use crate::value::{Key, Layer, Link, Values};
 /// # What counts
 ///
 /// Only a disconnected [`done`](CustomContext::done) cancels, or the function given to
-/// [`after_func`](CustomContext::after_func) being called, where there is one. Error and cause are
-/// asked for once, by the first who finds the context done, and stay. A context that does not keep
-/// to the rules harms only itself:
+/// [`after_func`](CustomContext::after_func) being called, where there is one. Who first finds the
+/// context done asks for error and cause, and the answer stays; so `err` and `cause` must not ask a
+/// `Context` made of the same object. A context that does not keep to the rules harms only itself:
 ///
 /// | if | then |
 /// | --- | --- |
@@ -35,7 +35,11 @@ use crate::value::{Key, Layer, Link, Values};
 /// | `err` or `cause` panics | it is as if they had said `None` |
 /// | `done` carries messages | they are taken out, and say nothing; a `select!` of yours would see them |
 /// | `done` gives another channel at each call | the one that it gave to `Context::custom` counts |
-/// | a `Drop`, or `after_func`, panics | the call that led to it panics, when all else is done |
+/// | a `Drop`, `after_func` or any other method panics | the call that led to it panics, when all else is done |
+/// | the function that calls off panics | nobody hears of it |
+///
+/// What is said of [`Context::done`] is for a custom context to keep: its channel is yours. If nobody
+/// holds the `Context` any more, its callbacks run, as always, though your channel may be connected.
 ///
 /// # Examples
 ///
@@ -129,7 +133,8 @@ pub trait CustomContext: Send + Sync + 'static {
     ///
     /// `None`, the default, says that the context has no such service. Then a thread waits for
     /// `done`, one for all the children and callbacks of this context, as long as there are any;
-    /// so long, too, one `f` serves them all.
+    /// so long, too, one `f` serves them all. The function that calls it off is not called once `f` has
+    /// been.
     fn after_func(&self, f: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
         drop(f);
         None

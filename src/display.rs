@@ -1,5 +1,6 @@
 //! How contexts print: Go's form, from the root to the context itself.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use crate::value::Layer;
 /// Go's form: how the context was derived, from its root.
 ///
 /// Of a deadline the time left is told, of a value the types of key and value, never the value
-/// itself. What is printed does not change when the context is done.
+/// itself. What is printed does not change when the context is done. A merge prints as
+/// `first.Merge(other)`; where one and the same is met over and over again, it ends up as
+/// `.Merge(...)`.
 ///
 /// # Examples
 ///
@@ -37,16 +40,22 @@ impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What is left to write, the first part last: a loop, for a context may be very deep.
         let mut parts = vec![Part::Context(self)];
+        // Contexts merged again and again are met two to the power of their depth times.
+        let mut repeats = 0..1000;
+        let mut merges = BTreeSet::new();
         while let Some(part) = parts.pop() {
             match part {
                 Part::Context(ctx) => spread(ctx, &mut parts),
                 Part::Text(text) => f.write_str(text)?,
                 Part::Node(node) => write_node(node, f)?,
-                Part::Layer(layer) => match layer.as_any().downcast_ref() {
-                    Some(Join { other, .. }) => {
+                Part::Layer(layer) => match layer.as_any().downcast_ref::<Join>() {
+                    Some(join)
+                        if merges.insert(join as *const Join) || repeats.next().is_some() =>
+                    {
                         f.write_str(".Merge(")?;
-                        parts.extend([Part::Text(")"), Part::Context(other)]);
+                        parts.extend([Part::Text(")"), Part::Context(&join.other)]);
                     }
+                    Some(_) => f.write_str(".Merge(...)")?,
                     None => f.write_str(&layer.text())?,
                 },
             }

@@ -4,14 +4,16 @@
 //! work in a way that can wait for nobody, not at all.
 
 use std::fmt;
+use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{bounded, never, select_biased, Receiver, TryRecvError};
+use crossbeam_channel::{bounded, never, select_biased, Receiver, Sender, TryRecvError};
 use once_cell::race::OnceBox;
 
 use crate::error::{Cause, Error};
 use crate::pool::{self, Task};
-use crate::unwind;
+use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::unwind::{self, FirstPanic};
 
 /// A custom context, as far as cancellation goes.
 pub(crate) trait Source: Send + Sync {
@@ -27,7 +29,7 @@ pub(crate) trait Source: Send + Sync {
 pub(crate) struct Foreign {
     source: Box<dyn Source>,
     done: Receiver<()>,
-    /// How it ended. Asked once, so that it says the same for ever.
+    /// How it ended: the first answer, so that it says the same for ever.
     verdict: OnceBox<Verdict>,
 }
 
@@ -91,7 +93,7 @@ impl Foreign {
             error: error.unwrap_or(Error::Canceled),
             cause,
         };
-        // Not while asking: the context may ask for this itself. The first answer counts.
+        // If two threads have asked, the first answer counts.
         let late = self.verdict.set(Box::new(verdict));
         drop(late);
         self.verdict.get().expect("set above")
@@ -106,29 +108,63 @@ impl Foreign {
     }
 
     /// Has `news` called once, when the context is done: by itself if it knows how, or else by a
-    /// thread that waits for its channel.
-    pub(crate) fn watch(&self, news: impl Fn() + Send + Sync + Clone + 'static) -> Watch {
-        if let Some(stop) = self.source.after_func(Box::new(news.clone())) {
-            return Box::new(OnDrop(Some(stop)));
-        }
-        let done = self.done.clone();
-        let (stop, stopped) = bounded::<()>(0);
-        pool::start(Box::new(move || loop {
-            select_biased! {
-                recv(stopped) -> _ => return,
-                recv(done) -> message => if message.is_err() {
-                    return news();
-                }
-            }
-        }));
-        Box::new(stop)
+    /// thread that waits for its channel. If asking it panics, the thread will do, and the panic comes
+    /// back to go on its way when the watch is in place.
+    pub(crate) fn watch(&self, news: impl Fn() + Clone + Send + 'static) -> (Watch, FirstPanic) {
+        let mut panics = FirstPanic::default();
+        let mut stop = None;
+        let fired = Arc::new(AtomicBool::new(false));
+        panics.catch(|| {
+            let (fired, news) = (fired.clone(), news.clone());
+            stop = self.source.after_func(Box::new(move || {
+                fired.store(true, Ordering::Relaxed);
+                news();
+            }));
+        });
+        let watch: Watch = match stop {
+            Some(stop) => Box::new(CallOff {
+                stop: Some(stop),
+                fired,
+            }),
+            None => Box::new(wait_for(&self.done, news)),
+        };
+        (watch, panics)
     }
 }
 
-struct OnDrop(Option<Task>);
+/// Has a thread wait for the channel to be disconnected, until what it returns is dropped.
+fn wait_for(done: &Receiver<()>, news: impl Fn() + Clone + Send + 'static) -> Sender<()> {
+    let (stop, stopped) = bounded(0);
+    let done = done.clone();
+    let wait = move || loop {
+        select_biased! {
+            recv(stopped) -> _ => return,
+            recv(done) -> message => if message.is_err() {
+                return news();
+            }
+        }
+    };
+    // Not one of the threads for callbacks, of which there are only so many.
+    let thread = thread::Builder::new().name("go-ctx-watch".into());
+    if thread.spawn(wait.clone()).is_err() {
+        pool::start(Box::new(wait));
+    }
+    stop
+}
 
-impl Drop for OnDrop {
+/// Calls off what a custom context was asked to call, unless it has done so.
+struct CallOff {
+    stop: Option<Task>,
+    fired: Arc<AtomicBool>,
+}
+
+impl Drop for CallOff {
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(unwind::contain);
+        let stop = self.stop.take();
+        unwind::contain(|| {
+            if let Some(stop) = stop.filter(|_| !self.fired.load(Ordering::Relaxed)) {
+                stop();
+            }
+        });
     }
 }

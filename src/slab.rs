@@ -33,7 +33,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    pub(crate) fn get(&self, slot: u32) -> Option<&T> {
+    fn get(&self, slot: u32) -> Option<&T> {
         match self.slots.get(slot as usize)? {
             Slot::Taken(value) => Some(value),
             Slot::Vacant(_) => None,

@@ -3,7 +3,7 @@
 //! What it cannot see into here are the cells of once_cell and crossbeam's channels, which are in
 //! `done`, `pool`, `timer` and `foreign`.
 
-pub(crate) use std::sync::atomic::{fence, AtomicU32, AtomicU8, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU8, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, Weak};
 
 use std::sync::{MutexGuard, PoisonError};

@@ -31,6 +31,8 @@
 //! foreign runs under one: channels are closed, callbacks started and everything that may own a
 //! user's value dropped with all locks given back.
 
+mod walk;
+
 use std::mem;
 use std::panic::RefUnwindSafe;
 use std::time::Instant;
@@ -39,15 +41,18 @@ use crossbeam_channel::{never, Receiver};
 use once_cell::sync::Lazy;
 
 use crate::callback::Callback;
-use crate::cancellation::{self, Cancellation};
+use crate::cancellation::Cancellation;
 use crate::done::{self, Channel, Done};
 use crate::error::{Cause, Error};
 use crate::foreign::{Foreign, Watch};
 use crate::pool::{self, Task};
 use crate::slab::{self, Slab};
 use crate::sync::{fence, Arc, AtomicU32, AtomicU8, Mutex, Ordering, Weak};
-use crate::timer::{self, Expire};
+use crate::timer;
 use crate::unwind::FirstPanic;
+
+pub(crate) use self::walk::cancel;
+use self::walk::Aftermath;
 
 /// What made a node, and what it needs for that.
 pub(crate) enum Kind {
@@ -110,7 +115,14 @@ enum Child {
     Callback(Arc<Callback>),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether somebody holds a node.
+#[derive(Clone, Copy)]
+enum Presence {
+    Held,
+    Gone,
+}
+
+#[derive(Clone, Copy)]
 enum Rank {
     First,
     Second,
@@ -127,10 +139,6 @@ impl Tie {
             parent,
             slot: AtomicU32::new(slab::NONE),
         }
-    }
-
-    fn is_known(&self) -> bool {
-        self.slot.load(Ordering::Relaxed) != slab::NONE
     }
 }
 
@@ -173,8 +181,8 @@ impl Node {
 
     /// A child to be cancelled on its own or with its parent.
     pub(crate) fn with_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
-        let deadline = parent.as_ref().and_then(|parent| parent.deadline());
-        Node::new(parent, Kind::Cancel, depth, deadline).attached()
+        let inherited = parent.as_ref().and_then(|parent| parent.deadline());
+        Node::new(parent, Kind::Cancel, depth, inherited).attached()
     }
 
     /// A child with a deadline of its own; if the parent's comes first, that will do.
@@ -186,7 +194,7 @@ impl Node {
     ) -> Arc<Node> {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline());
         if inherited.is_some_and(|inherited| inherited < deadline) {
-            return Node::with_cancel(parent, depth);
+            return Node::new(parent, Kind::Cancel, depth, inherited).attached();
         }
         let kind = Kind::Deadline(Box::new(Expiry { cause }));
         let node = Node::new(parent, kind, depth, Some(deadline)).attached();
@@ -232,11 +240,12 @@ impl Node {
             let child = Child::Node(Arc::downgrade(&node), rank);
             if let Err(found) = tie.parent.admit(child, &tie.slot) {
                 node.inherit(&tie.parent, found);
+                break;
             }
         }
         // A merge may have been done through one parent before it had its slot in the other.
         if matches!(node.kind, Kind::Merge(_)) && node.is_claimed() {
-            drop(node.detach());
+            drop(node.detach(Presence::Held));
         }
         node
     }
@@ -274,7 +283,7 @@ impl Node {
     fn admit(self: &Arc<Self>, child: Child, slot: &AtomicU32) -> Result<(), u8> {
         if let Kind::Custom(foreign) = &self.kind {
             if self.phase.load(Ordering::Acquire) == OPEN && foreign.is_done() {
-                self.clone().end(foreign);
+                self.end(foreign);
             }
         }
         let mut state = self.state.lock();
@@ -302,13 +311,14 @@ impl Node {
             return;
         }
         let node = Arc::downgrade(self);
-        let mut watch = Some(foreign.watch(move || {
+        let (watch, panics) = foreign.watch(move || {
             if let Some(node) = node.upgrade() {
                 if let Kind::Custom(foreign) = &node.kind {
-                    node.clone().end(foreign);
+                    node.end(foreign);
                 }
             }
-        }));
+        });
+        let mut watch = Some(watch);
         let mut state = self.state.lock();
         if let Some(table) = &mut state.children {
             if !table.slots.is_empty() && table.watch.is_none() {
@@ -317,12 +327,17 @@ impl Node {
         }
         drop(state);
         drop(watch);
+        panics.resume();
     }
 
-    /// Brings the end of a custom context down to its children.
-    fn end(self: Arc<Self>, foreign: &Foreign) {
-        let (error, cause) = foreign.end();
-        drop(cancel(&self, error, cause));
+    /// Brings the end of a custom context down to its children. One that is tied to another context
+    /// hands that one's end down, as the walk that is on its way from there would.
+    fn end(self: &Arc<Self>, foreign: &Foreign) {
+        let tied = self
+            .parent()
+            .and_then(|parent| Some((parent.err()?, parent.cause())));
+        let (error, cause) = tied.unwrap_or_else(|| foreign.end());
+        drop(cancel(self, error, cause));
     }
 
     pub(crate) fn kind(&self) -> &Kind {
@@ -443,20 +458,22 @@ impl Node {
     }
 
     /// Leaves the tables of its parents. What they had to watch for it alone comes back.
-    fn detach(&self) -> Vec<Watch> {
-        let ties = self.ties().filter(|(_, tie)| tie.is_known());
-        let watches = ties.filter_map(|(_, tie)| tie.parent.vacate(&tie.slot).ok());
-        watches.flatten().collect()
-    }
-
-    /// The same, for a node that nobody holds any more. A walk that has taken the table cannot visit
-    /// it, and waits to be told.
-    fn leave(&self) -> Vec<Watch> {
-        let watches = self.detach();
-        for (_, tie) in self.ties().filter(|(_, tie)| tie.is_known()) {
-            if let Err(Some(cancellation)) = tie.parent.vacate(&tie.slot) {
-                tie.slot.store(slab::NONE, Ordering::Relaxed);
-                cancellation.left();
+    ///
+    /// A walk that has taken such a table will visit the node, or if it is being dropped cannot, and
+    /// waits to be told. So a drop comes here before it runs any code of the user's.
+    fn detach(&self, presence: Presence) -> Vec<Watch> {
+        let mut watches = Vec::new();
+        for (_, tie) in self.ties() {
+            if tie.slot.load(Ordering::Relaxed) == slab::NONE {
+                continue;
+            }
+            match (tie.parent.vacate(&tie.slot), presence) {
+                (Ok(watch), _) => watches.extend(watch),
+                (Err(Some(walk)), Presence::Gone) => {
+                    tie.slot.store(slab::NONE, Ordering::Relaxed);
+                    walk.left();
+                }
+                (Err(_), _) => {}
             }
         }
         watches
@@ -510,15 +527,18 @@ impl Node {
             self.disarm();
             table = self.state.get_mut().children.take();
         }
-        // Nodes there are none in the table: they would hold this one.
-        let slots = table.into_iter().flat_map(|table| table.slots);
+        let (slots, watch) = table.map(|table| (table.slots, table.watch)).unzip();
+        // Nodes there are none among them: they would hold this one.
         let ready: Vec<Task> = slots
+            .into_iter()
+            .flatten()
             .filter_map(|child| match child {
                 Child::Callback(callback) => callback.start(),
                 Child::Node(..) => None,
             })
             .collect();
-        drop(self.leave());
+        let watches = self.detach(Presence::Gone);
+        drop((watch, watches));
         ready.into_iter().for_each(pool::start);
 
         match mem::replace(&mut self.kind, Kind::Detached) {
@@ -545,171 +565,6 @@ impl Drop for Node {
             next =
                 Arc::into_inner(parent).and_then(|mut node| node.abandon(&mut panics, &mut more));
         }
-        panics.resume();
-    }
-}
-
-/// On the timer thread, which must run no code of the user's and has no time to start many callbacks:
-/// what there is of that is for another.
-impl Expire for Node {
-    fn expire(self: Arc<Self>) {
-        let mut aftermath = self.time_out();
-        aftermath.bury(self);
-        if !aftermath.is_empty() {
-            pool::start(Box::new(move || drop(aftermath)));
-        }
-    }
-}
-
-/// Cancels a node and all its descendants. When it returns they are done, whoever cancelled them;
-/// what there is to do after that is for the caller to drop.
-pub(crate) fn cancel(root: &Arc<Node>, error: Error, cause: Option<Cause>) -> Aftermath {
-    let mut walk = Walk {
-        error,
-        has_cause: cause.is_some(),
-        own: cause.map(|cause| Cancellation::new(Some(cause))),
-        met: Vec::new(),
-        leaving: 0,
-        pending: Vec::new(),
-        merges: Vec::new(),
-        aftermath: Aftermath::default(),
-    };
-    let claimed = walk.visit(root);
-    while let Some(children) = walk.pending.last_mut() {
-        match children.next() {
-            Some(Child::Node(child, rank)) => walk.descend(&child, rank),
-            Some(Child::Callback(callback)) => walk.aftermath.ready.extend(callback.start()),
-            None => drop(walk.pending.pop()),
-        }
-    }
-    match &walk.own {
-        Some(own) => own.settle(&mut walk.met, walk.leaving),
-        None => cancellation::wait_all(&mut walk.met),
-    }
-
-    let mut aftermath = walk.aftermath;
-    if claimed {
-        aftermath.watches.extend(root.detach());
-    }
-    for merge in walk.merges {
-        aftermath.watches.extend(merge.detach());
-        aftermath.bury(merge);
-    }
-    let held = walk.met.into_iter().chain(walk.own);
-    aftermath
-        .cancellations
-        .extend(held.filter_map(Arc::into_inner));
-    aftermath
-}
-
-/// The way of one cancellation down from its root. Each node is claimed and closed as it is met.
-struct Walk {
-    error: Error,
-    has_cause: bool,
-    /// Made when the first node needs it.
-    own: Option<Arc<Cancellation>>,
-    /// Cancellations that were there first.
-    met: Vec<Arc<Cancellation>>,
-    /// How many entries were of nodes about to be dropped.
-    leaving: usize,
-    /// What is left of the tables of claimed nodes, the deepest last.
-    pending: Vec<slab::IntoIter<Child>>,
-    /// Claimed nodes that have another parent to leave.
-    merges: Vec<Arc<Node>>,
-    aftermath: Aftermath,
-}
-
-impl Walk {
-    fn descend(&mut self, child: &Weak<Node>, rank: Rank) {
-        let Some(child) = child.upgrade() else {
-            self.leaving += 1;
-            return;
-        };
-        if let Some(tie) = child.tie(rank) {
-            tie.slot.store(slab::NONE, Ordering::Relaxed);
-        }
-        if self.visit(&child) && matches!(child.kind, Kind::Merge(_)) {
-            self.merges.push(child);
-        } else {
-            self.aftermath.bury(child);
-        }
-    }
-
-    /// Claims a node and closes it; false if another cancellation was there first.
-    fn visit(&mut self, node: &Node) -> bool {
-        let mut state = node.state.lock();
-        if node.phase.load(Ordering::Relaxed) != OPEN {
-            let first = state.cancellation.clone();
-            drop(state);
-            if let Some(first) = first.filter(|first| !first.is_settled()) {
-                cancellation::meet(&mut self.met, first);
-            }
-            return false;
-        }
-        let table = state.children.take();
-        let closing = node.done.is_made();
-        if self.has_cause || closing || table.is_some() {
-            let own = self.own.get_or_insert_with(|| Cancellation::new(None));
-            state.cancellation = Some(own.clone());
-        }
-        let done = phase(self.error);
-        let claimed = if closing { done | CLOSING } else { done };
-        node.phase.store(claimed, Ordering::Release);
-        drop(state);
-        if closing {
-            node.done.close();
-            node.phase.store(done, Ordering::Release);
-        }
-        node.disarm();
-        if let Some(table) = table {
-            self.aftermath.watches.extend(table.watch);
-            self.pending.push(table.slots.into_iter());
-        }
-        true
-    }
-}
-
-/// What there is to do when all are done: callbacks to start, and things to drop of which the
-/// cancellation was the last holder, which may run a `Drop` of the user's.
-#[must_use]
-#[derive(Default)]
-pub(crate) struct Aftermath {
-    ready: Vec<Task>,
-    /// Nodes whose last handle went away while the cancellation passed.
-    nodes: Vec<Node>,
-    /// Cancellations that no node keeps, with their causes.
-    cancellations: Vec<Cancellation>,
-    /// What watched custom contexts for nodes that are done now.
-    watches: Vec<Watch>,
-}
-
-impl Aftermath {
-    fn bury(&mut self, node: Arc<Node>) {
-        if let Some(node) = Arc::into_inner(node) {
-            self.watches.extend(node.leave());
-            self.nodes.push(node);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ready.is_empty()
-            && self.nodes.is_empty()
-            && self.cancellations.is_empty()
-            && self.watches.is_empty()
-    }
-}
-
-impl Drop for Aftermath {
-    fn drop(&mut self) {
-        self.ready.drain(..).for_each(pool::start);
-        let mut panics = FirstPanic::default();
-        for node in self.nodes.drain(..) {
-            panics.catch(|| drop(node));
-        }
-        for cancellation in self.cancellations.drain(..) {
-            panics.catch(|| drop(cancellation));
-        }
-        self.watches.clear(); // they contain their panics themselves
         panics.resume();
     }
 }

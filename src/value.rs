@@ -1,8 +1,8 @@
 //! Values: a list that a context shares with all its descendants, and lookup by typed key.
 
 use std::any::{type_name, Any, TypeId};
+use std::collections::BTreeSet;
 use std::iter;
-use std::ptr;
 
 use crate::sync::Arc;
 use crate::unwind::FirstPanic;
@@ -49,6 +49,12 @@ use crate::unwind::FirstPanic;
 /// impl go_context::Key for Float {
 ///     type Value = ();
 /// }
+/// ```
+///
+/// it cannot be left out:
+///
+/// ```compile_fail,E0277
+/// go_context::Context::background().value(&None::<u8>);
 /// ```
 ///
 /// it has to name the type of its value:
@@ -174,7 +180,7 @@ impl Values {
     pub(crate) fn find(&self, key: &dyn Any) -> Option<&dyn Any> {
         let key_type = key.type_id();
         let mut pending: Vec<&Values> = Vec::new();
-        let mut searched: Vec<&Values> = Vec::new();
+        let mut searched: BTreeSet<*const Values> = BTreeSet::new();
         let mut values = self;
         loop {
             for layer in values.layers() {
@@ -190,11 +196,10 @@ impl Values {
             }
             values = loop {
                 let other = pending.pop()?;
-                if !searched.iter().any(|&known| ptr::eq(known, other)) {
+                if searched.insert(other) {
                     break other;
                 }
             };
-            searched.push(values);
         }
     }
 
@@ -224,7 +229,8 @@ impl Drop for Values {
         while let Some(layer) = next {
             let mut below = layer.unlink(&mut panics, &mut more);
             next = below.0.take();
-            while let (None, Some(mut other)) = (&next, more.pop()) {
+            while next.is_none() {
+                let Some(mut other) = more.pop() else { break };
                 next = other.0.take();
             }
         }
