@@ -1,0 +1,37 @@
+//! A worker that does something every second, until a deadline of five seconds ends it.
+//!
+//! ```sh
+//! cargo run --example timeout         # takes six seconds
+//! cargo run --example timeout -- 10   # with ten milliseconds for each second
+//! ```
+
+use std::{env, thread, time::Duration};
+
+use go_context::{
+    crossbeam_channel::{after, select},
+    Context,
+};
+
+fn main() {
+    let second = env::args().nth(1).map_or(1000, |millis| {
+        millis.parse().expect("how many milliseconds a second has")
+    });
+    let second = Duration::from_millis(second);
+
+    let (ctx, cancel) = Context::background().with_timeout(5 * second);
+    let _cancel_on_exit = cancel.drop_guard();
+
+    thread::scope(|s| {
+        s.spawn(|| loop {
+            select! {
+                recv(after(second)) -> _ => println!("1 second after."),
+                recv(ctx.done()) -> _ => {
+                    let err = ctx.err().expect("the channel says that the context is done");
+                    println!("operation cancelled: {err}");
+                    return;
+                }
+            }
+        });
+        thread::sleep(6 * second);
+    });
+}
