@@ -1,0 +1,1321 @@
+//! Custom contexts: how their end comes down, who watches them, and what one that lies can do.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::mem;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use go_context::crossbeam_channel::{bounded, never, unbounded, Receiver, Sender, TryRecvError};
+use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup};
+
+/// Far more than any wait here takes, so that a hang becomes a failure.
+const LIMIT: Duration = Duration::from_secs(30);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+// Contexts to test with
+
+type Task = Box<dyn FnOnce() + Send>;
+type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
+type Service = Box<dyn Fn(Task) -> Option<Task> + Send + Sync>;
+
+/// A context that does as it is told. Before each answer it calls `hook` with the method's name.
+struct Mock {
+    done: Ask<Receiver<()>>,
+    err: Ask<Option<Error>>,
+    cause: Option<Cause>,
+    deadline: Option<Instant>,
+    service: Option<Service>,
+    wrapped: Option<Context>,
+    hook: Hook,
+}
+
+/// The drop counts as a method too.
+struct Hook(Box<dyn Fn(&str) + Send + Sync>);
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        (self.0)("drop");
+    }
+}
+
+impl Mock {
+    /// Tells the truth about its channel.
+    fn new(done: Receiver<()>) -> Mock {
+        let channel = done.clone();
+        Mock {
+            done: Box::new(move || done.clone()),
+            err: Box::new(move || is_closed(&channel).then_some(Error::Canceled)),
+            cause: None,
+            deadline: None,
+            service: None,
+            wrapped: None,
+            hook: Hook(Box::new(|_| ())),
+        }
+    }
+
+    /// Hands on the channel of another context.
+    fn around(inner: &Context) -> Mock {
+        let (done, err) = (inner.clone(), inner.clone());
+        Mock {
+            done: Box::new(move || done.done()),
+            err: Box::new(move || err.err()),
+            wrapped: Some(inner.clone()),
+            ..Mock::new(never())
+        }
+    }
+
+    fn err(self, err: impl Fn() -> Option<Error> + Send + Sync + 'static) -> Mock {
+        let err = Box::new(err);
+        Mock { err, ..self }
+    }
+
+    fn service(self, service: impl Fn(Task) -> Option<Task> + Send + Sync + 'static) -> Mock {
+        let service: Option<Service> = Some(Box::new(service));
+        Mock { service, ..self }
+    }
+
+    fn hook(self, hook: impl Fn(&str) + Send + Sync + 'static) -> Mock {
+        let hook = Hook(Box::new(hook));
+        Mock { hook, ..self }
+    }
+
+    fn context(self) -> Context {
+        Context::custom(self)
+    }
+}
+
+impl CustomContext for Mock {
+    fn done(&self) -> Receiver<()> {
+        (self.hook.0)("done");
+        (self.done)()
+    }
+
+    fn err(&self) -> Option<Error> {
+        (self.hook.0)("err");
+        (self.err)()
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        (self.hook.0)("cause");
+        self.cause.clone()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        (self.hook.0)("deadline");
+        self.deadline
+    }
+
+    fn value<'a>(&'a self, lookup: &mut Lookup<'_, 'a>) {
+        (self.hook.0)("value");
+        if let Some(wrapped) = &self.wrapped {
+            lookup.forward(wrapped);
+        }
+    }
+
+    fn after_func(&self, f: Task) -> Option<Task> {
+        (self.hook.0)("after_func");
+        self.service.as_ref().and_then(|service| service(f))
+    }
+
+    fn wrapped(&self) -> Option<&Context> {
+        self.wrapped.as_ref()
+    }
+
+    fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.hook.0)("name");
+        f.write_str("mock")
+    }
+}
+
+/// What a context with an `after_func` of its own keeps: the functions that wait for its end.
+#[derive(Default)]
+struct Bell {
+    waiting: Mutex<BTreeMap<usize, Task>>,
+    given: AtomicUsize,
+    called_off: AtomicUsize,
+}
+
+impl Bell {
+    fn mock(self: &Arc<Bell>, done: Receiver<()>) -> Mock {
+        let bell = self.clone();
+        Mock::new(done).service(move |f| Some(bell.clone().register(f)))
+    }
+
+    fn register(self: Arc<Bell>, f: Task) -> Task {
+        let ticket = self.given.fetch_add(1, Ordering::SeqCst);
+        self.waiting.lock().unwrap().insert(ticket, f);
+        Box::new(move || {
+            self.called_off.fetch_add(1, Ordering::SeqCst);
+            let f = self.waiting.lock().unwrap().remove(&ticket);
+            drop(f);
+        })
+    }
+
+    fn ring(&self) {
+        let waiting = mem::take(&mut *self.waiting.lock().unwrap());
+        waiting.into_values().for_each(|f| f());
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.lock().unwrap().len()
+    }
+}
+
+fn channel() -> (Sender<()>, Receiver<()>) {
+    bounded(0)
+}
+
+#[derive(PartialEq, Eq)]
+struct Tag(u8);
+
+impl Key for Tag {
+    type Value = usize;
+}
+
+#[derive(PartialEq, Eq)]
+struct Other(u8);
+
+impl Key for Other {
+    type Value = usize;
+}
+
+// What to ask of contexts
+
+fn is_open(done: &Receiver<()>) -> bool {
+    done.try_recv() == Err(TryRecvError::Empty)
+}
+
+fn is_closed(done: &Receiver<()>) -> bool {
+    done.try_recv() == Err(TryRecvError::Disconnected)
+}
+
+#[track_caller]
+fn assert_open(ctx: &Context) {
+    assert_eq!(ctx.err(), None, "{ctx}");
+    assert!(ctx.cause().is_none(), "{ctx}");
+    assert!(is_open(&ctx.done()), "{ctx}");
+}
+
+#[track_caller]
+fn assert_done(ctx: &Context, err: Error, cause: &str) {
+    assert_eq!(ctx.err(), Some(err), "{ctx}");
+    assert_eq!(ctx.cause().unwrap().to_string(), cause, "{ctx}");
+    assert!(is_closed(&ctx.done()), "{ctx}");
+}
+
+/// Waits until the context is done, and then has it as `assert_done` wants it.
+#[track_caller]
+fn assert_ends(ctx: &Context, err: Error, cause: &str) {
+    let news = ctx.done().recv_timeout(LIMIT);
+    assert!(news.is_err() && is_closed(&ctx.done()), "{ctx} stays open");
+    assert_done(ctx, err, cause);
+}
+
+#[track_caller]
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "{what}");
+        thread::sleep(Duration::from_micros(50)); // gives way to whom it waits for
+    }
+}
+
+/// Runs `f`, which might deadlock, on another thread.
+#[track_caller]
+fn in_time(f: impl FnOnce() + Send + 'static) {
+    let (tell, over) = bounded::<()>(1);
+    let thread = thread::spawn(move || {
+        let _tell_on_exit = tell;
+        f();
+    });
+    let hangs = over.recv_timeout(LIMIT).unwrap_err().is_timeout();
+    assert!(!hangs, "it hangs");
+    thread.join().unwrap();
+}
+
+fn panics(f: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(f)).is_err()
+}
+
+fn cause(text: &str) -> Cause {
+    let cause: Box<dyn StdError + Send + Sync> = text.into();
+    Cause::from(cause)
+}
+
+const CANCELED: &str = "context canceled";
+const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
+
+// How the end comes down
+
+#[test]
+fn when_the_channel_closes_all_below_are_cancelled_with_error_and_cause() {
+    let (close, done) = channel();
+    let why = cause("the plug was pulled");
+    let ctx = Context::custom(Mock {
+        cause: Some(why.clone()),
+        ..Mock::new(done).err(|| Some(Error::DeadlineExceeded))
+    });
+    let (child, _cancel) = ctx.with_cancel();
+    let (timed, _cancel) = ctx.with_timeout(HOUR);
+    let value = ctx.with_value(Tag(0), 1);
+    let (grandchild, _cancel) = value.with_cancel_cause();
+    let detached = ctx.without_cancel();
+    let (tell, ran) = bounded(1);
+    let below = grandchild.clone();
+    let _after = ctx.after_func(move || tell.send(below.err()).unwrap());
+    for open in [&ctx, &child, &timed, &value, &grandchild] {
+        assert_open(open);
+    }
+    drop(close);
+    for ended in [&ctx, &child, &timed, &value, &grandchild] {
+        assert_ends(ended, Error::DeadlineExceeded, "the plug was pulled");
+        assert!(Arc::ptr_eq(&ended.cause().unwrap(), &why));
+    }
+    let seen = ran.recv_timeout(LIMIT).unwrap();
+    assert_eq!(seen, Some(Error::DeadlineExceeded));
+    assert_open(&detached);
+}
+
+#[test]
+fn a_child_of_a_context_that_is_done_is_born_done() {
+    let (close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    drop(close);
+    let ctx = bell.mock(done).context();
+    let (child, _cancel) = ctx.with_cancel();
+    assert_done(&child, Error::Canceled, CANCELED);
+    let (past, _cancel) = ctx.with_deadline_cause(Instant::now(), "too late");
+    assert_done(&past, Error::Canceled, CANCELED);
+    assert_eq!(bell.given.load(Ordering::SeqCst), 0);
+
+    let (tell, ran) = bounded(1);
+    let after = ctx.after_func(move || tell.send(()).unwrap());
+    assert!(!after.stop());
+    ran.recv_timeout(LIMIT).unwrap();
+}
+
+#[test]
+fn a_child_keeps_what_ended_it_before_the_parent() {
+    let (close, done) = channel();
+    let ctx = Mock::new(done).context();
+    let (child, cancel) = ctx.with_cancel_cause();
+    let (witness, _cancel) = ctx.with_cancel();
+    cancel.cancel("own");
+    assert_open(&ctx);
+    drop(close);
+    assert_ends(&witness, Error::Canceled, CANCELED);
+    assert_done(&child, Error::Canceled, "own");
+}
+
+#[test]
+fn error_and_cause_are_asked_for_once_and_stay() {
+    let (close, done) = channel();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let ctx = Mock::new(done)
+        .err(move || match count.fetch_add(1, Ordering::SeqCst) {
+            0 => Some(Error::DeadlineExceeded),
+            _ => Some(Error::Canceled),
+        })
+        .context();
+    let (child, _cancel) = ctx.with_cancel();
+    drop(close);
+    assert_ends(&child, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    assert_done(&ctx, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    let (late, _cancel) = ctx.with_cancel();
+    assert_done(&late, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    // Child and context may have asked at the same time.
+    assert!(asked.load(Ordering::SeqCst) <= 2);
+}
+
+#[test]
+fn no_child_is_lost_that_is_derived_while_the_channel_closes() {
+    for round in 0..300 {
+        let (close, done) = channel();
+        let ctx = Mock::new(done).context();
+        let start = Arc::new(Barrier::new(2));
+        let closer = thread::spawn({
+            let start = start.clone();
+            move || {
+                start.wait();
+                for _ in 0..round % 30 {
+                    std::hint::spin_loop();
+                }
+                drop(close);
+            }
+        });
+        start.wait();
+        let children = [(); 5].map(|()| ctx.with_cancel());
+        closer.join().unwrap();
+        for (child, _) in &children {
+            assert_ends(child, Error::Canceled, CANCELED);
+        }
+    }
+}
+
+#[test]
+fn a_context_that_nobody_holds_runs_its_callbacks_and_is_watched_no_more() {
+    let (close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let ctx = bell.mock(done).context();
+    let (tell, ran) = bounded(1);
+    let _after = ctx.after_func(move || tell.send(()).unwrap());
+    assert_eq!(bell.len(), 1);
+    drop(ctx);
+    ran.recv_timeout(LIMIT).unwrap();
+    assert_eq!(bell.len(), 0);
+    drop(close);
+}
+
+#[test]
+fn a_context_that_cannot_be_cancelled_is_not_watched() {
+    let bell = Arc::new(Bell::default());
+    let ctx = bell.mock(never()).context();
+    assert!(!ctx.is_cancellable());
+    assert!(!ctx.with_value(Tag(0), 1).is_cancellable());
+    let (child, cancel) = ctx.with_cancel();
+    let after = ctx.after_func(|| unreachable!());
+    assert_eq!(bell.given.load(Ordering::SeqCst), 0);
+    assert!(after.stop());
+    cancel.cancel();
+    assert_done(&child, Error::Canceled, CANCELED);
+    assert_open(&ctx);
+}
+
+#[test]
+fn it_prints_as_the_name_of_its_type() {
+    struct Plain;
+    impl CustomContext for Plain {
+        fn done(&self) -> Receiver<()> {
+            never()
+        }
+        fn err(&self) -> Option<Error> {
+            None
+        }
+    }
+    let (child, _cancel) = Context::custom(Plain).with_cancel();
+    let name = std::any::type_name::<Plain>();
+    assert_eq!(child.to_string(), format!("{name}.WithCancel"));
+
+    let mock = Mock::new(never()).context().without_cancel();
+    assert_eq!(mock.to_string(), "mock.WithoutCancel");
+}
+
+// Wrappers
+
+#[test]
+fn through_a_wrapper_a_cancellation_is_complete_when_it_returns() {
+    let (inner, cancel) = Context::background().with_cancel_cause();
+    let wrapper = Mock::around(&inner).context();
+    let value = wrapper.with_value(Tag(0), 1);
+    let outer = Mock::around(&value).context();
+    let (child, _cancel) = outer.with_cancel();
+    let (grandchild, _cancel) = child.with_timeout(HOUR);
+    let after = outer.after_func(|| ());
+    let all = [&inner, &wrapper, &value, &outer, &child, &grandchild];
+    all.into_iter().for_each(assert_open);
+    cancel.cancel("why");
+    for ctx in all {
+        assert_eq!(ctx.err(), Some(Error::Canceled));
+        assert!(is_closed(&ctx.done()));
+    }
+    for ctx in [&inner, &child, &grandchild] {
+        assert_eq!(ctx.cause().unwrap().to_string(), "why");
+    }
+    assert!(!after.stop());
+}
+
+#[test]
+fn a_wrapper_around_a_context_that_is_done_is_done() {
+    let (inner, cancel) = Context::background().with_cancel();
+    cancel.cancel();
+    let wrapper = Mock::around(&inner).context();
+    assert_done(&wrapper, Error::Canceled, CANCELED);
+    let (child, _cancel) = wrapper.with_cancel();
+    assert_done(&child, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn a_wrapper_does_not_end_with_its_child() {
+    let (inner, _cancel) = Context::background().with_cancel();
+    let wrapper = Mock::around(&inner).context();
+    let (child, cancel) = wrapper.with_cancel();
+    cancel.cancel();
+    assert_done(&child, Error::Canceled, CANCELED);
+    assert_open(&wrapper);
+    assert_open(&inner);
+}
+
+#[test]
+fn without_methods_of_its_own_a_wrapper_is_as_what_it_wraps() {
+    struct Thin(Context);
+    impl CustomContext for Thin {
+        fn wrapped(&self) -> Option<&Context> {
+            Some(&self.0)
+        }
+        fn done(&self) -> Receiver<()> {
+            self.0.done()
+        }
+        fn err(&self) -> Option<Error> {
+            self.0.err()
+        }
+    }
+    let at = Instant::now() + HOUR;
+    let (inner, _cancel) = Context::background().with_deadline(at);
+    let (inner, cancel) = inner.with_value(Tag(0), 7).with_cancel_cause();
+    let thin = Context::custom(Thin(inner.clone()));
+    let thinner = Context::custom(Thin(thin.clone()));
+    for ctx in [&thin, &thinner] {
+        assert_eq!(ctx.deadline(), Some(at));
+        assert_eq!(ctx.value(&Tag(0)), Some(&7));
+        assert_eq!(ctx.value(&Tag(1)), None);
+        assert!(ctx.done().same_channel(&inner.done()));
+        assert_open(ctx);
+    }
+    let why = cause("why");
+    cancel.cancel(why.clone());
+    for ctx in [&thin, &thinner] {
+        assert_done(ctx, Error::Canceled, "why");
+        assert!(Arc::ptr_eq(&ctx.cause().unwrap(), &why));
+    }
+}
+
+#[test]
+fn a_wrapper_with_another_error_gives_it_only_to_children_derived_after() {
+    let (inner, cancel) = Context::background().with_cancel();
+    let wrapper = Mock::around(&inner)
+        .err(|| Some(Error::DeadlineExceeded))
+        .context();
+    let (before, _cancel) = wrapper.with_cancel();
+    assert_open(&wrapper);
+    cancel.cancel();
+    let (after, _cancel) = wrapper.with_cancel();
+    assert_done(&before, Error::Canceled, CANCELED);
+    assert_done(&wrapper, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    assert_done(&after, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+}
+
+#[test]
+fn a_wrapper_with_another_channel_ends_when_that_closes() {
+    let (close, done) = channel();
+    let (inner, cancel) = Context::background().with_cancel();
+    let own = done.clone();
+    let wrapper = Context::custom(Mock {
+        done: Box::new(move || own.clone()),
+        ..Mock::around(&inner)
+    });
+    let (child, _cancel) = wrapper.with_cancel();
+    cancel.cancel();
+    let (late, _cancel) = wrapper.with_cancel();
+    for open in [&wrapper, &child, &late] {
+        assert_open(open);
+    }
+    drop(close);
+    for ended in [&wrapper, &child, &late] {
+        assert_ends(ended, Error::Canceled, CANCELED);
+    }
+}
+
+#[test]
+fn a_custom_context_may_wrap_one_that_wraps_one_of_ours() {
+    let (close, done) = channel();
+    let (ours, cancel) = Context::background().with_cancel_cause();
+    // The middle one has its own channel, so ours reaches only up to it.
+    let own = done.clone();
+    let middle = Context::custom(Mock {
+        done: Box::new(move || own.clone()),
+        cause: Some(cause("from the middle")),
+        ..Mock::around(&ours)
+    });
+    let top = Mock::around(&middle).context();
+    let (child, _cancel) = top.with_cancel();
+    cancel.cancel("from below");
+    assert_open(&top);
+    assert_open(&child);
+    drop(close);
+    assert_ends(&child, Error::Canceled, "from the middle");
+    assert_ends(&top, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn the_wrapper_of_a_watched_context_is_cancelled_with_it() {
+    let (close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let root = bell.mock(done).context();
+    let wrapper = Mock::around(&root).context();
+    let (child, _cancel) = wrapper.with_cancel();
+    assert_eq!(bell.len(), 1);
+    drop(close);
+    bell.ring();
+    assert_done(&child, Error::Canceled, CANCELED);
+    assert_done(&wrapper, Error::Canceled, CANCELED);
+}
+
+// A service of its own
+
+#[test]
+fn one_registration_serves_all_children_and_goes_with_the_last() {
+    let (_close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let ctx = bell.mock(done).context();
+    for turn in 1..=3 {
+        assert_eq!(bell.len(), 0);
+        let mut children: Vec<_> = (0..100).map(|_| ctx.with_cancel()).collect();
+        let callbacks: Vec<_> = (0..100).map(|_| ctx.after_func(|| ())).collect();
+        let (merged, cancel_merged) = Context::background().merge(&ctx);
+        let wrapper = Mock::around(&ctx).context();
+        assert_eq!((bell.len(), bell.given.load(Ordering::SeqCst)), (1, turn));
+        for (_, cancel) in children.split_off(50) {
+            cancel.cancel();
+        }
+        drop(children);
+        assert!(callbacks.iter().all(|callback| callback.stop()));
+        drop(wrapper);
+        assert_eq!(bell.len(), 1);
+        cancel_merged.cancel();
+        assert_eq!((bell.len(), bell.given.load(Ordering::SeqCst)), (0, turn));
+        assert_done(&merged, Error::Canceled, CANCELED);
+    }
+    assert_eq!(bell.called_off.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_deadline_that_passes_gives_the_registration_back() {
+    let (_close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let ctx = bell.mock(done).context();
+    let (soon, _cancel) = ctx.with_timeout(Duration::from_millis(1));
+    assert_ends(&soon, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    eventually("it is still registered", || bell.len() == 0);
+    let (past, _cancel) = ctx.with_deadline(Instant::now());
+    assert_done(&past, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    eventually("it is still registered", || bell.len() == 0);
+}
+
+#[test]
+fn all_below_are_done_when_the_function_given_to_the_service_returns() {
+    let (close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let ctx = bell.mock(done).context();
+    let (child, _cancel) = ctx.with_cancel();
+    let (grandchild, _cancel) = child.with_cancel();
+    let after = ctx.after_func(|| ());
+    drop(close);
+    bell.ring();
+    for ctx in [&ctx, &child, &grandchild] {
+        assert_done(ctx, Error::Canceled, CANCELED);
+    }
+    assert!(!after.stop());
+}
+
+/// The service itself knows that it has called the function, and may hold a lock of its own.
+#[test]
+fn a_registration_is_not_called_off_from_inside_the_function() {
+    let (close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let ctx = bell.mock(done).context();
+    let (child, _cancel) = ctx.with_cancel();
+    drop(close);
+    bell.ring();
+    assert_done(&child, Error::Canceled, CANCELED);
+    assert_eq!(bell.called_off.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_service_may_call_the_function_at_once() {
+    in_time(|| {
+        let (_close, done) = channel();
+        let ctx = Mock::new(done)
+            .service(|f| {
+                f();
+                Some(Box::new(|| ()))
+            })
+            .context();
+        let (child, _cancel) = ctx.with_cancel();
+        assert_done(&child, Error::Canceled, CANCELED);
+        let (timed, _cancel) = ctx.with_timeout(HOUR);
+        assert_done(&timed, Error::Canceled, CANCELED);
+        let (tell, ran) = bounded(1);
+        let after = ctx.after_func(move || tell.send(()).unwrap());
+        assert!(!after.stop());
+        ran.recv_timeout(LIMIT).unwrap();
+    });
+}
+
+#[test]
+fn a_service_may_call_the_function_at_once_for_a_callback_or_a_merge() {
+    in_time(|| {
+        let at_once = || {
+            let call = |f: Task| {
+                f();
+                Some(Box::new(|| ()) as Task)
+            };
+            Mock::new(bounded(0).1).err(|| None).service(call)
+        };
+        // The sender is gone, but with a receiver that nobody has closed it would be the same.
+        let (tell, ran) = bounded(1);
+        let after = at_once()
+            .context()
+            .after_func(move || tell.send(()).unwrap());
+        assert!(!after.stop());
+        ran.recv_timeout(LIMIT).unwrap();
+
+        let (_close, done) = channel();
+        let open = Context::custom(Mock {
+            done: Box::new(move || done.clone()),
+            ..at_once()
+        });
+        let (live, _cancel) = Context::background().with_cancel();
+        let (merged, _cancel) = open.merge(&live);
+        assert_done(&merged, Error::Canceled, CANCELED);
+        let (merged, _cancel) = live.merge(&open);
+        assert_done(&merged, Error::Canceled, CANCELED);
+    });
+}
+
+#[test]
+fn a_service_may_call_the_function_and_then_say_that_it_has_none() {
+    let (_close, done) = channel();
+    let ctx = Mock::new(done)
+        .service(|f| {
+            f();
+            None
+        })
+        .context();
+    let (child, _cancel) = ctx.with_cancel();
+    assert_done(&child, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn a_service_may_call_the_function_from_many_threads_and_late() {
+    let (close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let ctx = bell.mock(done).context();
+    let (child, cancel) = ctx.with_cancel();
+    let first = mem::take(&mut *bell.waiting.lock().unwrap());
+    cancel.cancel(); // the first is called off, in vain
+    let (second, _cancel) = ctx.with_cancel();
+    drop(close);
+    let callers: Vec<_> = first
+        .into_values()
+        .chain(mem::take(&mut *bell.waiting.lock().unwrap()).into_values())
+        .map(thread::spawn)
+        .collect();
+    assert_eq!(callers.len(), 2);
+    callers
+        .into_iter()
+        .for_each(|caller| caller.join().unwrap());
+    assert_done(&child, Error::Canceled, CANCELED);
+    assert_done(&second, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn a_function_called_when_the_context_is_gone_does_nothing() {
+    let (_close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let ctx = bell.mock(done).context();
+    let (child, _cancel) = ctx.with_cancel();
+    let late = mem::take(&mut *bell.waiting.lock().unwrap());
+    drop((child, _cancel, ctx));
+    assert_eq!(late.len(), 1);
+    late.into_values().for_each(|f| f());
+}
+
+/// The service forgets the function. Whoever derives next finds out.
+#[test]
+fn a_new_child_finds_the_end_that_the_service_did_not_tell() {
+    let (close, done) = channel();
+    let ctx = Mock::new(done)
+        .service(|f| {
+            drop(f);
+            Some(Box::new(|| ()))
+        })
+        .context();
+    let (child, _cancel) = ctx.with_cancel();
+    drop(close);
+    let (late, _cancel) = ctx.with_cancel();
+    assert_done(&late, Error::Canceled, CANCELED);
+    assert_done(&child, Error::Canceled, CANCELED);
+}
+
+// Liars
+
+#[test]
+fn an_error_without_a_closed_channel_cancels_nothing() {
+    let (close, done) = channel();
+    let ctx = Context::custom(Mock {
+        cause: Some(cause("already")),
+        ..Mock::new(done).err(|| Some(Error::DeadlineExceeded))
+    });
+    let (child, _cancel) = ctx.with_cancel();
+    let (grandchild, _cancel) = child.with_cancel();
+    for open in [&ctx, &child, &grandchild] {
+        assert_open(open);
+        assert!(open.is_cancellable());
+    }
+    drop(close);
+    for ended in [&ctx, &child, &grandchild] {
+        assert_ends(ended, Error::DeadlineExceeded, "already");
+    }
+}
+
+#[test]
+fn a_closed_channel_without_an_error_is_a_cancellation() {
+    let (close, done) = channel();
+    let ctx = Mock::new(done).err(|| None).context();
+    let (child, _cancel) = ctx.with_cancel();
+    drop(close);
+    for ended in [&ctx, &child, &ctx.with_cancel().0] {
+        assert_ends(ended, Error::Canceled, CANCELED);
+    }
+}
+
+#[test]
+fn messages_on_the_channel_say_nothing() {
+    let (messages, done) = channel();
+    let ctx = Mock::new(done).context();
+    let (child, _cancel) = ctx.with_cancel();
+    // Nobody but the watcher can take a message here, and only one that goes on takes the next.
+    for _ in 0..3 {
+        messages.send_timeout((), LIMIT).unwrap();
+        assert_eq!(child.err(), None);
+    }
+    drop(messages);
+    assert_ends(&child, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn messages_that_wait_on_the_channel_do_not_hide_its_end() {
+    let (messages, done) = unbounded();
+    let ctx = Mock::new(done).err(|| None).context();
+    for _ in 0..3 {
+        messages.send(()).unwrap();
+    }
+    assert_eq!(ctx.err(), None);
+    for _ in 0..3 {
+        messages.send(()).unwrap();
+    }
+    drop(messages);
+    let (child, _cancel) = ctx.with_cancel();
+    assert_done(&child, Error::Canceled, CANCELED);
+    assert_done(&ctx, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn messages_do_not_cut_a_sleep_short() {
+    let (messages, done) = channel();
+    let ctx = Mock::new(done).context();
+    let awake = Arc::new(AtomicBool::new(false));
+    let sender = thread::spawn({
+        let awake = awake.clone();
+        move || {
+            while !awake.load(Ordering::SeqCst) {
+                let _ = messages.send_timeout((), Duration::from_millis(1));
+            }
+        }
+    });
+    let (start, time) = (Instant::now(), Duration::from_millis(100));
+    let slept = ctx.sleep(time);
+    let long = start.elapsed();
+    awake.store(true, Ordering::SeqCst);
+    assert_eq!(slept, Ok(()));
+    assert!(long >= time, "it slept for {long:?}");
+    sender.join().unwrap();
+    assert_eq!(ctx.sleep(HOUR), Err(Error::Canceled));
+}
+
+#[test]
+fn an_err_or_a_cause_that_panics_says_nothing() {
+    for method in ["err", "cause"] {
+        let (close, done) = channel();
+        let mut mock = Mock::new(done).err(|| Some(Error::DeadlineExceeded));
+        mock.cause = Some(cause("why"));
+        let ctx = mock
+            .hook(move |called| assert!(called != method, "{method} fails"))
+            .context();
+        let (child, _cancel) = ctx.with_cancel();
+        drop(close);
+        let (err, why) = match method {
+            "err" => (Error::Canceled, "why"),
+            _ => (Error::DeadlineExceeded, DEADLINE_EXCEEDED),
+        };
+        for ended in [&child, &ctx, &ctx.with_cancel().0] {
+            assert_ends(ended, err, why);
+        }
+    }
+}
+
+#[test]
+fn a_drop_that_panics_does_so_when_all_else_is_done() {
+    struct Flag(Arc<AtomicBool>);
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    #[derive(PartialEq, Eq)]
+    struct Kept;
+    impl Key for Kept {
+        type Value = Flag;
+    }
+
+    let (_close, done) = channel();
+    let ctx = Mock::new(done)
+        .hook(|called| assert!(called != "drop", "the drop fails"))
+        .context();
+    let dropped = Arc::new(AtomicBool::new(false));
+    let (child, cancel) = ctx
+        .with_value(Kept, Flag(dropped.clone()))
+        .with_cancel_cause();
+    let (open, listen) = (child.done(), child.done());
+    let (tell, ran) = bounded(1);
+    let _after = child.after_func(move || tell.send(()).unwrap());
+    drop((ctx, cancel));
+    assert!(is_open(&open));
+    assert!(panics(|| drop(child)));
+    assert!(is_closed(&listen));
+    assert!(dropped.load(Ordering::SeqCst));
+    ran.recv_timeout(LIMIT).unwrap();
+}
+
+#[test]
+fn of_several_drops_that_panic_one_is_heard() {
+    struct Fails;
+    impl Drop for Fails {
+        fn drop(&mut self) {
+            panic!("the value fails");
+        }
+    }
+    #[derive(PartialEq, Eq)]
+    struct Kept;
+    impl Key for Kept {
+        type Value = Fails;
+    }
+    let mock = || {
+        let (_, done) = channel();
+        Mock::new(done).hook(|called| assert!(called != "drop", "the drop fails"))
+    };
+    let inner = mock().context().with_value(Kept, Fails);
+    let outer = Context::custom(Mock {
+        wrapped: Some(inner),
+        ..Mock::new(never())
+    });
+    let (ctx, cancel) = outer.with_value(Kept, Fails).merge(&mock().context());
+    drop((outer, cancel));
+    assert!(panics(|| drop(ctx)));
+}
+
+#[test]
+fn an_after_func_that_panics_harms_only_the_call() {
+    type Derive = fn(&Context);
+    let derive: [(&str, Derive); 7] = [
+        ("with_cancel", |ctx| drop(ctx.with_cancel())),
+        ("with_timeout", |ctx| drop(ctx.with_timeout(HOUR))),
+        ("with_deadline", |ctx| {
+            drop(ctx.with_deadline(Instant::now()))
+        }),
+        ("merge", |ctx| drop(ctx.merge(&Context::background()))),
+        ("merge as other", |ctx| {
+            drop(Context::background().merge(ctx))
+        }),
+        ("custom", |ctx| drop(Mock::around(ctx).context())),
+        ("after_func", |ctx| drop(ctx.after_func(|| ()))),
+    ];
+    for (name, derive) in derive {
+        let (close, done) = channel();
+        let first = AtomicBool::new(true);
+        let ctx = Mock::new(done)
+            .service(move |_| {
+                assert!(!first.swap(false, Ordering::SeqCst), "the service fails");
+                None
+            })
+            .context();
+        assert!(panics(|| derive(&ctx)), "{name}");
+        assert_open(&ctx);
+        let (child, _cancel) = ctx.with_cancel();
+        assert_open(&child);
+        drop(close);
+        let news = child.done().recv_timeout(LIMIT);
+        assert!(news.unwrap_err().is_disconnected(), "after {name}");
+        assert_done(&child, Error::Canceled, CANCELED);
+    }
+}
+
+#[test]
+fn a_child_derived_while_after_func_panics_is_cancelled_like_any_other() {
+    let (close, done) = channel();
+    let me: Arc<Mutex<Option<Context>>> = Arc::default();
+    let sibling: Arc<Mutex<Option<Context>>> = Arc::default();
+    let (myself, keep) = (me.clone(), sibling.clone());
+    let ctx = Mock::new(done)
+        .service(move |_| {
+            let ctx = myself.lock().unwrap().take()?;
+            let (child, cancel) = ctx.with_cancel();
+            drop(cancel);
+            *keep.lock().unwrap() = Some(child);
+            panic!("the service fails");
+        })
+        .context();
+    *me.lock().unwrap() = Some(ctx.clone());
+    assert!(panics(|| drop(ctx.with_cancel())));
+    let sibling = sibling.lock().unwrap().take().unwrap();
+    assert_open(&sibling);
+    drop(close);
+    assert_ends(&sibling, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn a_stop_that_panics_harms_nobody() {
+    let (close, done) = channel();
+    let first = AtomicBool::new(true);
+    let ctx = Mock::new(done)
+        .service(move |f| {
+            drop(f);
+            first
+                .swap(false, Ordering::SeqCst)
+                .then(|| Box::new(|| panic!("the stop fails")) as Task)
+        })
+        .context();
+    let (child, cancel) = ctx.with_cancel();
+    cancel.cancel();
+    assert_done(&child, Error::Canceled, CANCELED);
+    let (next, _cancel) = ctx.with_cancel();
+    drop(close);
+    assert_ends(&next, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn of_a_channel_that_differs_at_each_call_the_first_counts() {
+    let (close, done) = channel();
+    let first = Mutex::new(Some(done.clone()));
+    let ctx = Context::custom(Mock {
+        // All but the first are closed, which says nothing.
+        done: Box::new(move || {
+            let first = first.lock().unwrap().take();
+            first.unwrap_or_else(|| channel().1)
+        }),
+        ..Mock::new(never()).err(|| Some(Error::DeadlineExceeded))
+    });
+    let (child, _cancel) = ctx.with_cancel();
+    assert_open(&ctx);
+    assert_open(&child);
+    assert!(ctx.done().same_channel(&done));
+    drop(close);
+    assert_ends(&child, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    assert_done(&ctx, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+}
+
+#[test]
+fn an_err_may_cancel_a_child() {
+    let (close, done) = channel();
+    let held: Arc<Mutex<Option<CancelCauseFunc>>> = Arc::default();
+    let cancel = held.clone();
+    let ctx = Mock::new(done)
+        .err(move || {
+            let cancel = cancel.lock().unwrap().take();
+            cancel
+                .into_iter()
+                .for_each(|cancel| cancel.cancel("from err"));
+            Some(Error::DeadlineExceeded)
+        })
+        .context();
+    let (child, cancel) = ctx.with_cancel_cause();
+    let (grandchild, _cancel) = child.with_cancel();
+    let (sibling, _cancel) = ctx.with_cancel();
+    *held.lock().unwrap() = Some(cancel);
+    drop(close);
+    assert_ends(&child, Error::Canceled, "from err");
+    assert_ends(&grandchild, Error::Canceled, "from err");
+    assert_ends(&sibling, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+}
+
+#[test]
+fn a_value_that_panics_does_so_to_who_asks() {
+    let (close, done) = channel();
+    let ctx = Mock::new(done)
+        .hook(|called| assert!(called != "value", "the value fails"))
+        .context();
+    let (child, _cancel) = ctx.with_value(Tag(0), 3).with_cancel();
+    assert!(panics(|| assert_eq!(child.value(&Tag(1)), None)));
+    assert_eq!(child.value(&Tag(0)), Some(&3));
+    assert_open(&child);
+    drop(close);
+    assert_ends(&child, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn a_deadline_that_panics_does_so_to_who_asks() {
+    let (close, done) = channel();
+    let fails = Arc::new(AtomicBool::new(false));
+    let flag = fails.clone();
+    let ctx = Mock::new(done)
+        .hook(move |called| {
+            assert!(
+                called != "deadline" || !flag.load(Ordering::SeqCst),
+                "fails"
+            );
+        })
+        .context();
+    let (child, _cancel) = ctx.with_cancel();
+    fails.store(true, Ordering::SeqCst);
+    assert!(panics(|| assert_eq!(ctx.deadline(), None)));
+    assert!(panics(|| drop(ctx.with_cancel())));
+    assert_eq!(child.deadline(), None);
+    drop(close);
+    assert_ends(&child, Error::Canceled, CANCELED);
+}
+
+// Deadlines
+
+#[test]
+fn a_past_deadline_of_an_open_context_leaves_a_later_one_open() {
+    let (close, done) = channel();
+    let past = Instant::now();
+    let ctx = Context::custom(Mock {
+        deadline: Some(past),
+        ..Mock::new(done)
+    });
+    assert_eq!(ctx.deadline(), Some(past));
+    let (later, _cancel) = ctx.with_deadline(past + Duration::from_nanos(1));
+    let (much_later, _cancel) = ctx.with_timeout_cause(HOUR, "unused");
+    for open in [&ctx, &later, &much_later] {
+        assert_open(open);
+        assert_eq!(open.deadline(), Some(past));
+    }
+    assert_eq!(later.to_string(), "mock.WithCancel");
+    let (earlier, _cancel) = ctx.with_deadline_cause(past - Duration::from_nanos(1), "earlier");
+    assert_done(&earlier, Error::DeadlineExceeded, "earlier");
+    let (equal, _cancel) = ctx.with_deadline_cause(past, "equal");
+    assert_done(&equal, Error::DeadlineExceeded, "equal");
+    drop(close);
+    assert_ends(&later, Error::Canceled, CANCELED);
+    assert_ends(&much_later, Error::Canceled, CANCELED);
+}
+
+#[test]
+fn a_deadline_below_a_custom_context_passes_by_itself() {
+    let (_close, done) = channel();
+    let ctx = Context::custom(Mock {
+        deadline: Some(Instant::now() + HOUR),
+        ..Mock::new(done)
+    });
+    let at = Instant::now() + Duration::from_millis(5);
+    let (child, _cancel) = ctx.with_deadline_cause(at, "late");
+    assert_eq!(child.deadline(), Some(at));
+    assert_ends(&child, Error::DeadlineExceeded, "late");
+    assert!(Instant::now() >= at);
+    assert_open(&ctx);
+}
+
+// Values
+
+#[test]
+fn a_lookup_takes_the_first_answer() {
+    struct Values {
+        own: [usize; 3],
+        inner: Context,
+    }
+    impl CustomContext for Values {
+        fn done(&self) -> Receiver<()> {
+            never()
+        }
+        fn err(&self) -> Option<Error> {
+            None
+        }
+        fn value<'a>(&'a self, lookup: &mut Lookup<'_, 'a>) {
+            lookup
+                .answer(&Tag(0), &self.own[0])
+                .answer(&Tag(0), &self.own[1])
+                .answer(&Other(1), &self.own[2])
+                .forward(&self.inner)
+                .answer(&Tag(3), &self.own[1]);
+        }
+    }
+    let inner = Context::background()
+        .with_value(Tag(0), 10)
+        .with_value(Tag(1), 11)
+        .with_value(Other(1), 12)
+        .with_value(Tag(3), 13);
+    let ctx = Context::custom(Values {
+        own: [0, 1, 2],
+        inner,
+    });
+    let (child, _cancel) = ctx.with_value(Tag(4), 20).with_cancel();
+    for ctx in [&ctx, &child, &child.without_cancel()] {
+        assert_eq!(ctx.value(&Tag(0)), Some(&0));
+        assert_eq!(ctx.value(&Tag(1)), Some(&11));
+        assert_eq!(ctx.value(&Other(1)), Some(&2));
+        assert_eq!(ctx.value(&Other(0)), None);
+        assert_eq!(ctx.value(&Tag(3)), Some(&13));
+    }
+    assert_eq!(child.value(&Tag(4)), Some(&20));
+    assert_eq!(ctx.value(&Tag(4)), None);
+}
+
+// Where and how foreign code is called
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps foreign code that is called by itself from calling itself again.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Option<Inside> {
+        (!INSIDE.replace(true)).then(|| Inside)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
+/// Does with a context all that can be done with one.
+fn use_fully(ctx: &Context, cancel: &CancelFunc) {
+    let Some(_inside) = Inside::enter() else {
+        return;
+    };
+    let (child, cancel_child) = ctx.with_cancel();
+    let (timed, _cancel) = ctx.with_timeout(HOUR);
+    let (merged, _cancel) = child.merge(ctx);
+    let wrapper = Mock::around(ctx).context();
+    let after = ctx.after_func(|| ());
+    after.stop();
+    cancel_child.cancel();
+    assert_eq!(child.err(), Some(Error::Canceled));
+    let all = [ctx, &child, &timed, &merged, &wrapper];
+    for ctx in all {
+        let _ = (ctx.err(), ctx.cause(), ctx.deadline(), ctx.done());
+        let _ = (ctx.value(&Tag(9)), ctx.to_string());
+    }
+    cancel.cancel();
+}
+
+#[test]
+fn no_lock_is_held_when_foreign_code_is_called() {
+    in_time(|| {
+        let (close, done) = channel();
+        let called: Arc<Mutex<Vec<String>>> = Arc::default();
+        let me: Arc<Mutex<Option<Context>>> = Arc::default();
+        let (parent, cancel_parent) = Context::background().with_cancel();
+        let use_all = {
+            let (called, me) = (called.clone(), me.clone());
+            move |method: &str| {
+                called.lock().unwrap().push(method.into());
+                let me = me.lock().unwrap().clone();
+                use_fully(&me.unwrap_or_else(Context::background), &cancel_parent);
+            }
+        };
+        let bell = Arc::new(Bell::default());
+        let (ring, in_stop) = (bell.clone(), use_all.clone());
+        let ctx = Mock::new(done)
+            .service(move |f| {
+                let stop = ring.clone().register(f);
+                let in_stop = in_stop.clone();
+                Some(Box::new(move || {
+                    in_stop("stop");
+                    stop();
+                }))
+            })
+            .hook(use_all)
+            .context();
+        *me.lock().unwrap() = Some(ctx.clone());
+        let (child, cancel) = ctx.with_cancel();
+        let (merged, cancel_merged) = parent.merge(&ctx);
+        let (timed, cancel_timed) = ctx.with_timeout(Duration::from_millis(1));
+        assert_ends(&timed, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+        assert_eq!(child.value(&Tag(0)), None);
+        assert_eq!(child.to_string(), "mock.WithCancel");
+        cancel.cancel();
+        drop((merged, cancel_merged, timed, cancel_timed, child, cancel));
+        eventually("somebody is still registered", || bell.len() == 0);
+        let (last, cancel) = ctx.with_cancel();
+        drop(close);
+        bell.ring();
+        assert_done(&last, Error::Canceled, CANCELED);
+        *me.lock().unwrap() = None;
+        drop((ctx, last, cancel));
+        let methods = [
+            "done",
+            "err",
+            "cause",
+            "deadline",
+            "value",
+            "after_func",
+            "name",
+            "stop",
+            "drop",
+        ];
+        for method in methods {
+            eventually(method, || {
+                called.lock().unwrap().iter().any(|called| called == method)
+            });
+        }
+    });
+}
+
+#[test]
+fn foreign_code_is_never_called_on_the_timer_thread() {
+    let threads: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let here = {
+        let threads = threads.clone();
+        move |method: &str| {
+            let thread = thread::current().name().unwrap_or_default().to_string();
+            threads.lock().unwrap().push((method.into(), thread));
+        }
+    };
+    let bell = Arc::new(Bell::default());
+    let (ring, in_stop) = (bell.clone(), here.clone());
+    let (_close, done) = channel();
+    let root = Mock::new(done)
+        .service(move |f| {
+            let stop = ring.clone().register(f);
+            let in_stop = in_stop.clone();
+            Some(Box::new(move || {
+                in_stop("stop");
+                stop();
+            }))
+        })
+        .hook(here.clone())
+        .context();
+    let soon = Duration::from_millis(1);
+
+    // The last child leaves, which calls off the registration.
+    let (timed, _cancel) = root.with_timeout(soon);
+    assert_ends(&timed, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    eventually("it is still registered", || bell.len() == 0);
+
+    // So does a merge, with a parent of which the custom context knows nothing.
+    let (other, _cancel) = Context::background().with_timeout(soon);
+    let (merged, _cancel) = root.merge(&other);
+    assert_ends(&merged, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    eventually("it is still registered", || bell.len() == 0);
+
+    // A wrapper ends with what it wraps, and those below with it.
+    let (inner, _cancel) = Context::background().with_timeout(soon);
+    let wrapper = Mock::around(&inner).hook(here).context();
+    let (child, _cancel) = wrapper.with_cancel();
+    let (tell, ran) = bounded(1);
+    let _after = wrapper.after_func(move || tell.send(()).unwrap());
+    assert_ends(&child, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+    ran.recv_timeout(LIMIT).unwrap();
+    assert_done(&wrapper, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
+
+    let threads = threads.lock().unwrap();
+    assert!(threads.iter().any(|(method, _)| method == "stop"));
+    let here = thread::current().name().unwrap_or_default().to_string();
+    for (method, thread) in threads.iter() {
+        let allowed = *thread == here || thread.contains("callback");
+        assert!(allowed, "{method} is called on {thread}");
+    }
+}

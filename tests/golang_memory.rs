@@ -1,0 +1,57 @@
+//! A parent that lives long does not grow with the children that it has had. All memory of the
+//! process is counted, so this test has a process of its own.
+
+use std::alloc::System;
+use std::time::Duration;
+
+use cap::Cap;
+use go_context::{CancelFunc, Context};
+
+#[global_allocator]
+static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
+
+/// What the timer thread may have in hand at the moment.
+const SLACK: usize = 16 * 1024;
+
+const CHILDREN: usize = 10_000;
+
+fn have_children(parent: &Context) {
+    for _ in 0..CHILDREN {
+        let (canceled, cancel) = parent.with_cancel();
+        cancel.cancel();
+        assert!(parent.after_func(|| ()).stop());
+        let (timed, cancel_timed) = parent.with_timeout(Duration::from_secs(3600));
+        drop((canceled, timed, cancel_timed));
+    }
+}
+
+fn have_canceled_children(parent: &Context) -> Vec<(Context, CancelFunc)> {
+    let children: Vec<_> = (0..CHILDREN).map(|_| parent.with_cancel()).collect();
+    children.iter().for_each(|(_, cancel)| cancel.cancel());
+    children
+}
+
+#[test]
+fn no_leak() {
+    // Children that are gone have left nothing behind.
+    let (parent, _cancel) = Context::background().with_cancel();
+    let (_first, _cancel_first) = parent.with_cancel();
+    have_children(&parent);
+    let before = MEMORY.allocated();
+    have_children(&parent);
+    let growth = MEMORY.allocated().saturating_sub(before);
+    assert!(growth < SLACK, "{growth} bytes more");
+
+    // Those that are cancelled and still held have left their parent: it has no room for them any
+    // more, so they take no more memory than children of nobody.
+    let before = MEMORY.allocated();
+    let orphans = have_canceled_children(&Context::background());
+    let alone = MEMORY.allocated() - before;
+    drop(orphans);
+    let (parent, _cancel) = Context::background().with_cancel();
+    let before = MEMORY.allocated();
+    let children = have_canceled_children(&parent);
+    let growth = (MEMORY.allocated() - before).saturating_sub(alone);
+    assert!(growth < SLACK, "{growth} bytes more");
+    drop(children);
+}

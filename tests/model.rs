@@ -1,0 +1,1146 @@
+//! Random scripts of operations, and after each operation every context compared with a model.
+//!
+//! The model is a list of vertices, one a context. It knows neither channels nor threads: to cancel
+//! is to walk the list, and who is abandoned is found out anew each time, by walking from what the
+//! script holds.
+
+use std::any::type_name;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use go_context::crossbeam_channel::{bounded, never, Receiver, Sender, TryRecvError};
+use go_context::{
+    AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup,
+};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError};
+
+// The script
+
+/// One step. A number picks from what there is at that moment, modulo how much there is.
+#[derive(Clone, Debug)]
+enum Op {
+    Derive(usize, How),
+    Merge(usize, usize),
+    /// A custom context with a channel of its own.
+    Custom(Foreign),
+    /// A custom context that hands on the done channel of another.
+    Wrap(usize, Shell),
+    /// Asks for the done channel, and keeps it.
+    Listen(usize),
+    Cancel(usize),
+    CancelBecause(usize),
+    /// Turns the cancel func into a guard, and drops that.
+    Guard(usize),
+    DropContext(usize),
+    DropCancel(usize),
+    AfterFunc(usize),
+    Stop(usize),
+    StopAndWait(usize),
+    DropAfterFunc(usize),
+    /// Closes the channel of a custom context.
+    Close(usize),
+}
+
+#[derive(Clone, Debug)]
+enum How {
+    Cancel,
+    CancelCause,
+    Deadline(When),
+    DeadlineCause(When),
+    TimeoutMax,
+    TimeoutZero,
+    /// A deadline that passes during this step, with a child that sees it pass.
+    Soon,
+    Value(Tag),
+    WithoutCancel,
+}
+
+/// A deadline, as seen from that of the parent. Where that has none the last three are `Far`.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    Past,
+    Far,
+    Earlier,
+    Equal,
+    Later,
+}
+
+#[derive(Clone, Debug)]
+struct Foreign {
+    err: Option<Error>,
+    with_cause: bool,
+    deadline: Option<Reported>,
+    value: Option<Tag>,
+    watched: Watched,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Reported {
+    Far,
+    /// Past, and the context is open all the same.
+    Past,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Watched {
+    ByThread,
+    ByItself,
+    Never,
+}
+
+#[derive(Clone, Debug)]
+struct Shell {
+    hides_deadline: bool,
+    value: Option<Tag>,
+}
+
+/// A key. There are two types of keys, so that equal numbers can meet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Tag {
+    Left(u8),
+    Right(u8),
+}
+
+#[derive(PartialEq, Eq)]
+struct Left(u8);
+
+impl Key for Left {
+    type Value = usize;
+}
+
+#[derive(PartialEq, Eq)]
+struct Right(u8);
+
+impl Key for Right {
+    type Value = usize;
+}
+
+const TAGS: [Tag; 4] = [Tag::Left(0), Tag::Left(1), Tag::Right(0), Tag::Right(1)];
+
+fn tag() -> impl Strategy<Value = Tag> {
+    prop::sample::select(&TAGS[..])
+}
+
+fn how() -> impl Strategy<Value = How> {
+    let when = || {
+        prop::sample::select(vec![
+            When::Far,
+            When::Past,
+            When::Earlier,
+            When::Equal,
+            When::Later,
+        ])
+    };
+    prop_oneof![
+        8 => Just(How::Cancel),
+        6 => Just(How::CancelCause),
+        3 => when().prop_map(How::Deadline),
+        3 => when().prop_map(How::DeadlineCause),
+        1 => Just(How::TimeoutMax),
+        1 => Just(How::TimeoutZero),
+        1 => Just(How::Soon),
+        6 => tag().prop_map(How::Value),
+        2 => Just(How::WithoutCancel),
+    ]
+}
+
+fn foreign() -> impl Strategy<Value = Foreign> {
+    let err = prop::sample::select(vec![
+        None,
+        Some(Error::Canceled),
+        Some(Error::DeadlineExceeded),
+    ]);
+    let deadline = prop::sample::select(vec![None, Some(Reported::Far), Some(Reported::Past)]);
+    let watched = prop_oneof![
+        4 => Just(Watched::ByThread),
+        4 => Just(Watched::ByItself),
+        1 => Just(Watched::Never),
+    ];
+    let value = prop::option::of(tag());
+    (err, any::<bool>(), deadline, value, watched).prop_map(
+        |(err, with_cause, deadline, value, watched)| Foreign {
+            err,
+            with_cause,
+            deadline,
+            value,
+            watched,
+        },
+    )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let pick = 0..64_usize;
+    let shell =
+        (any::<bool>(), prop::option::of(tag())).prop_map(|(hides_deadline, value)| Shell {
+            hides_deadline,
+            value,
+        });
+    prop_oneof![
+        12 => (pick.clone(), how()).prop_map(|(of, how)| Op::Derive(of, how)),
+        5 => (pick.clone(), pick.clone()).prop_map(|(first, other)| Op::Merge(first, other)),
+        3 => foreign().prop_map(Op::Custom),
+        3 => (pick.clone(), shell).prop_map(|(of, shell)| Op::Wrap(of, shell)),
+        3 => pick.clone().prop_map(Op::Listen),
+        3 => pick.clone().prop_map(Op::Cancel),
+        3 => pick.clone().prop_map(Op::CancelBecause),
+        1 => pick.clone().prop_map(Op::Guard),
+        8 => pick.clone().prop_map(Op::DropContext),
+        6 => pick.clone().prop_map(Op::DropCancel),
+        5 => pick.clone().prop_map(Op::AfterFunc),
+        2 => pick.clone().prop_map(Op::Stop),
+        2 => pick.clone().prop_map(Op::StopAndWait),
+        2 => pick.clone().prop_map(Op::DropAfterFunc),
+        3 => pick.prop_map(Op::Close),
+    ]
+}
+
+// The model
+
+/// How a context ended: its error, and which of the causes given so far, if it was one of them.
+type End = (Error, Option<usize>);
+
+const CANCELED: End = (Error::Canceled, None);
+
+struct Vertex {
+    /// All whom it holds, and whose values it has after its own.
+    parents: Vec<usize>,
+    nature: Nature,
+    /// The value's number is that of the vertex.
+    value: Option<Tag>,
+    deadline: Option<Instant>,
+    text: String,
+    end: Option<End>,
+    /// Whether the script holds the context, and its cancel func.
+    context: bool,
+    cancel: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Nature {
+    /// Never ends: a root, or a context without cancellation.
+    Endless,
+    /// Ends with its parents, by its own cancel func, by its deadline, or when nobody holds it.
+    Cancellable,
+    /// Has its parent's place in the tree.
+    Value,
+    /// Ends as its maker says, whoever holds it.
+    Custom,
+    /// Ends with the one it wraps, whoever holds it.
+    Wrapper,
+}
+
+struct Callback {
+    on: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Waiting,
+    Stopped,
+    Ran,
+}
+
+#[derive(Default)]
+struct Model {
+    vertices: Vec<Vertex>,
+    callbacks: Vec<Callback>,
+}
+
+impl Model {
+    fn add(&mut self, parents: &[usize], nature: Nature, text: String) -> usize {
+        let follows = nature != Nature::Endless;
+        let ends = parents.iter().map(|&parent| self.vertices[parent].end);
+        let end = ends.flatten().next().filter(|_| follows);
+        let deadlines = parents
+            .iter()
+            .filter_map(|&parent| self.vertices[parent].deadline);
+        let deadline = deadlines.min().filter(|_| follows);
+        self.vertices.push(Vertex {
+            parents: parents.to_vec(),
+            nature,
+            value: None,
+            deadline,
+            text,
+            end,
+            context: true,
+            cancel: nature == Nature::Cancellable,
+        });
+        self.vertices.len() - 1
+    }
+
+    fn child(&mut self, parent: usize, nature: Nature, step: &str) -> usize {
+        let text = format!("{}{step}", self.vertices[parent].text);
+        self.add(&[parent], nature, text)
+    }
+
+    /// Whether a deadline would be the context's own: that of the parent does not come before.
+    fn is_own_deadline(&self, parent: usize, at: Instant) -> bool {
+        let inherited = self.vertices[parent].deadline;
+        inherited.map_or(true, |inherited| at <= inherited)
+    }
+
+    fn deadline(&mut self, parent: usize, at: Instant, expired: Option<Option<usize>>) -> usize {
+        if !self.is_own_deadline(parent, at) {
+            return self.child(parent, Nature::Cancellable, ".WithCancel");
+        }
+        let new = self.child(parent, Nature::Cancellable, ".WithDeadline([])");
+        self.vertices[new].deadline = Some(at);
+        if let Some(cause) = expired {
+            self.end(new, (Error::DeadlineExceeded, cause));
+        }
+        new
+    }
+
+    /// The first end counts, and it is that of all who follow.
+    fn end(&mut self, vertex: usize, end: End) {
+        if self.vertices[vertex].end.is_some() {
+            return;
+        }
+        self.vertices[vertex].end = Some(end);
+        for other in 0..self.vertices.len() {
+            let it = &self.vertices[other];
+            if it.nature != Nature::Endless && it.parents.contains(&vertex) {
+                self.end(other, end);
+            }
+        }
+    }
+
+    /// What follows from the last step: who is not held ends, and callbacks run.
+    fn settle(&mut self) {
+        let held = self.held();
+        for (vertex, held) in held.iter().enumerate() {
+            if !held && self.vertices[vertex].nature == Nature::Cancellable {
+                self.end(vertex, CANCELED);
+            }
+        }
+        for callback in 0..self.callbacks.len() {
+            let on = self.node(self.callbacks[callback].on);
+            let over = self.vertices[on].end.is_some() || !held[on];
+            if over && self.is_cancellable(on) && self.callbacks[callback].stage == Stage::Waiting {
+                self.callbacks[callback].stage = Stage::Ran;
+            }
+        }
+    }
+
+    fn held(&self) -> Vec<bool> {
+        let mut held = vec![false; self.vertices.len()];
+        let mut next: Vec<usize> = (0..self.vertices.len())
+            .filter(|&vertex| self.vertices[vertex].context || self.vertices[vertex].cancel)
+            .collect();
+        while let Some(vertex) = next.pop() {
+            held[vertex] = true;
+            next.extend(&self.vertices[vertex].parents);
+        }
+        held
+    }
+
+    /// The place in the tree that a context has: its own, or its parent's.
+    fn node(&self, vertex: usize) -> usize {
+        match self.vertices[vertex].nature {
+            Nature::Value => self.node(self.vertices[vertex].parents[0]),
+            _ => vertex,
+        }
+    }
+
+    fn is_cancellable(&self, vertex: usize) -> bool {
+        let it = &self.vertices[vertex];
+        match it.nature {
+            Nature::Endless => false,
+            Nature::Cancellable | Nature::Custom => true,
+            Nature::Value | Nature::Wrapper => self.is_cancellable(it.parents[0]),
+        }
+    }
+
+    fn lookup(&self, vertex: usize, tag: Tag) -> Option<usize> {
+        let it = &self.vertices[vertex];
+        if it.value == Some(tag) {
+            return Some(vertex);
+        }
+        it.parents
+            .iter()
+            .find_map(|&parent| self.lookup(parent, tag))
+    }
+
+    /// Whether anybody is to be told when a custom context ends.
+    fn has_listeners(&self, custom: usize) -> bool {
+        let held = self.held();
+        let listens = |vertex: usize| {
+            let it = &self.vertices[vertex];
+            held[vertex]
+                && it.end.is_none()
+                && matches!(it.nature, Nature::Cancellable | Nature::Wrapper)
+                && it.parents.iter().any(|&of| self.node(of) == custom)
+        };
+        let waits = |callback: &Callback| {
+            callback.stage == Stage::Waiting && self.node(callback.on) == custom
+        };
+        self.vertices[custom].end.is_none()
+            && ((0..self.vertices.len()).any(listens) || self.callbacks.iter().any(waits))
+    }
+}
+
+// The real thing
+
+/// Far more than any wait here takes, so that a hang becomes a failure.
+fn limit() -> Duration {
+    match FAILED.load(Ordering::Relaxed) {
+        false => Duration::from_secs(30),
+        // The search for a shorter script that fails as well would take hours.
+        true => Duration::from_secs(1),
+    }
+}
+
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+fn eventually(condition: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while !condition() {
+        if start.elapsed() > limit() {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(50)); // gives way to whom it waits for
+    }
+    true
+}
+
+fn is_closed(done: &Receiver<()>) -> bool {
+    done.try_recv() == Err(TryRecvError::Disconnected)
+}
+
+/// A cause of which the script knows which one it is.
+#[derive(Debug)]
+struct Given(usize);
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cause {}", self.0)
+    }
+}
+
+impl std::error::Error for Given {}
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// What the script keeps of a custom context with its own channel, to close it by.
+#[derive(Default)]
+struct Lever {
+    open: Mutex<Option<Sender<()>>>,
+    registered: Mutex<(usize, BTreeMap<usize, Task>)>,
+}
+
+impl Lever {
+    fn close(&self) {
+        let open = self.open.lock().unwrap().take();
+        drop(open);
+        let tasks = mem::take(&mut self.registered.lock().unwrap().1);
+        tasks.into_values().for_each(|task| task());
+    }
+
+    fn registrations(&self) -> usize {
+        self.registered.lock().unwrap().1.len()
+    }
+}
+
+/// Both kinds of custom contexts.
+struct Outsider {
+    number: usize,
+    wrapped: Option<Context>,
+    done: Receiver<()>,
+    err: Option<Error>,
+    cause: Option<Cause>,
+    deadline: Option<Instant>,
+    value: Option<Tag>,
+    lever: Option<Arc<Lever>>,
+}
+
+impl CustomContext for Outsider {
+    fn done(&self) -> Receiver<()> {
+        let inner = self.wrapped.as_ref().map(Context::done);
+        inner.unwrap_or_else(|| self.done.clone())
+    }
+
+    /// Of one with its own channel this is the error also while that is open.
+    fn err(&self) -> Option<Error> {
+        self.wrapped.as_ref().map_or(self.err, Context::err)
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        let inner = self.wrapped.as_ref().map(Context::cause);
+        inner.unwrap_or_else(|| self.cause.clone())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn value<'a>(&'a self, lookup: &mut Lookup<'_, 'a>) {
+        match self.value {
+            Some(Tag::Left(n)) => drop(lookup.answer(&Left(n), &self.number)),
+            Some(Tag::Right(n)) => drop(lookup.answer(&Right(n), &self.number)),
+            None => {}
+        }
+        if let Some(wrapped) = &self.wrapped {
+            lookup.forward(wrapped);
+        }
+    }
+
+    fn after_func(&self, f: Task) -> Option<Task> {
+        let lever = self.lever.clone()?;
+        let mut registered = lever.registered.lock().unwrap();
+        registered.0 += 1;
+        let ticket = registered.0;
+        registered.1.insert(ticket, f);
+        drop(registered);
+        Some(Box::new(move || {
+            let task = lever.registered.lock().unwrap().1.remove(&ticket);
+            drop(task);
+        }))
+    }
+
+    fn wrapped(&self) -> Option<&Context> {
+        self.wrapped.as_ref()
+    }
+
+    fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "outsider-{}", self.number)
+    }
+}
+
+enum Cancel {
+    Plain(CancelFunc),
+    Because(CancelCauseFunc),
+}
+
+/// What the script holds of one context.
+#[derive(Default)]
+struct Real {
+    context: Option<Context>,
+    cancel: Option<Cancel>,
+    done: Option<Receiver<()>>,
+    custom: Option<Custom>,
+}
+
+struct Custom {
+    lever: Arc<Lever>,
+    /// How it will have ended.
+    end: End,
+    watches_itself: bool,
+    is_closed: bool,
+}
+
+struct Registered {
+    handle: Option<AfterFunc>,
+    /// Told whether the context was done when the function ran. Disconnects when the function goes.
+    ran: Receiver<bool>,
+    seen: bool,
+}
+
+struct World {
+    model: Model,
+    real: Vec<Real>,
+    registered: Vec<Registered>,
+    causes: Vec<Cause>,
+    start: Instant,
+    /// The script with names in place of picks.
+    trace: Vec<String>,
+}
+
+/// A minute is more than a case takes and less than anything far.
+const MINUTE: Duration = Duration::from_secs(60);
+const FAR: Duration = Duration::from_secs(3_600_000);
+
+impl World {
+    fn new() -> World {
+        let mut world = World {
+            model: Model::default(),
+            real: Vec::new(),
+            registered: Vec::new(),
+            causes: Vec::new(),
+            start: Instant::now(),
+            trace: Vec::new(),
+        };
+        let roots = [Context::background(), Context::todo()];
+        for (root, name) in roots
+            .into_iter()
+            .zip(["context.Background", "context.TODO"])
+        {
+            let new = world.model.add(&[], Nature::Endless, name.into());
+            world.enter(new, root, None);
+            world.trace.push(format!("c{new} = {name}"));
+        }
+        world
+    }
+
+    fn enter(&mut self, new: usize, context: Context, cancel: Option<Cancel>) {
+        assert_eq!(new, self.real.len(), "the model is a step ahead");
+        self.real.push(Real {
+            context: Some(context),
+            cancel,
+            ..Real::default()
+        });
+    }
+
+    fn say(&mut self, step: String) {
+        self.trace.push(step);
+    }
+
+    fn pick(&self, pick: usize, fits: impl Fn(&Real) -> bool) -> Option<usize> {
+        let all: Vec<usize> = (0..self.real.len())
+            .filter(|&n| fits(&self.real[n]))
+            .collect();
+        (!all.is_empty()).then(|| all[pick % all.len()])
+    }
+
+    /// A context that the script holds. It never drops the first two.
+    fn context(&self, pick: usize) -> (usize, Context) {
+        let of = self.pick(pick, |real| real.context.is_some());
+        let of = of.expect("the roots are always there");
+        (of, self.real[of].context.clone().expect("just picked"))
+    }
+
+    fn after_func(&self, pick: usize) -> Option<usize> {
+        let all = self.registered.iter().enumerate();
+        let held: Vec<usize> = all
+            .filter(|(_, registered)| registered.handle.is_some())
+            .map(|(n, _)| n)
+            .collect();
+        (!held.is_empty()).then(|| held[pick % held.len()])
+    }
+
+    fn give_cause(&mut self) -> (usize, Cause) {
+        let number = self.causes.len();
+        let cause: Cause = Arc::new(Given(number));
+        self.causes.push(cause.clone());
+        (number, cause)
+    }
+
+    fn step(&mut self, op: &Op) -> Result<(), String> {
+        match op {
+            Op::Derive(pick, how) => self.derive(*pick, how)?,
+            Op::Merge(first, other) => self.merge(*first, *other),
+            Op::Custom(foreign) => self.custom(foreign),
+            Op::Wrap(pick, shell) => self.wrap(*pick, shell),
+            Op::Listen(pick) => {
+                let (of, context) = self.context(*pick);
+                self.say(format!("c{of}.done()"));
+                self.real[of].done = Some(context.done());
+            }
+            Op::Cancel(pick) => self.cancel(*pick, false),
+            Op::CancelBecause(pick) => self.cancel(*pick, true),
+            Op::Guard(pick) => {
+                if let Some(of) = self.pick(*pick, |real| real.cancel.is_some()) {
+                    self.say(format!("drop(cancel{of}.drop_guard())"));
+                    self.model.end(of, CANCELED);
+                    self.model.vertices[of].cancel = false;
+                    match self.real[of].cancel.take().expect("just picked") {
+                        Cancel::Plain(cancel) => drop(cancel.drop_guard()),
+                        Cancel::Because(cancel) => drop(cancel.drop_guard()),
+                    }
+                }
+            }
+            Op::DropContext(pick) => {
+                let (of, context) = self.context(*pick);
+                if of >= 2 {
+                    self.say(format!("drop(c{of})"));
+                    self.model.vertices[of].context = false;
+                    self.real[of].context = None;
+                    drop(context);
+                }
+            }
+            Op::DropCancel(pick) => {
+                if let Some(of) = self.pick(*pick, |real| real.cancel.is_some()) {
+                    self.say(format!("drop(cancel{of})"));
+                    self.model.vertices[of].cancel = false;
+                    self.real[of].cancel = None;
+                }
+            }
+            Op::AfterFunc(pick) => self.register(*pick),
+            Op::Stop(pick) => self.stop(*pick, AfterFunc::stop, "stop")?,
+            Op::StopAndWait(pick) => {
+                self.stop(*pick, AfterFunc::stop_and_wait, "stop_and_wait")?;
+            }
+            Op::DropAfterFunc(pick) => {
+                if let Some(of) = self.after_func(*pick) {
+                    self.say(format!("drop(f{of})"));
+                    self.registered[of].handle = None;
+                }
+            }
+            Op::Close(pick) => self.close(*pick),
+        }
+        self.model.settle();
+        self.compare()
+    }
+
+    /// The last step: asks all contexts for the channel, then drops whatever the script holds.
+    fn let_all_go(&mut self) -> Result<(), String> {
+        for real in &mut self.real {
+            real.done = real
+                .done
+                .take()
+                .or(real.context.as_ref().map(Context::done));
+        }
+        self.compare()?;
+        self.say("drop everything".into());
+        for (real, vertex) in self.real.iter_mut().zip(&mut self.model.vertices) {
+            (real.context, real.cancel) = (None, None);
+            (vertex.context, vertex.cancel) = (false, false);
+        }
+        self.model.settle();
+        self.compare()
+    }
+
+    fn derive(&mut self, pick: usize, how: &How) -> Result<(), String> {
+        let (of, parent) = self.context(pick);
+        match how {
+            How::Cancel => {
+                let (context, cancel) = parent.with_cancel();
+                let new = self.model.child(of, Nature::Cancellable, ".WithCancel");
+                self.say(format!("(c{new}, cancel{new}) = c{of}.with_cancel()"));
+                self.enter(new, context, Some(Cancel::Plain(cancel)));
+            }
+            How::CancelCause => {
+                let (context, cancel) = parent.with_cancel_cause();
+                let new = self.model.child(of, Nature::Cancellable, ".WithCancel");
+                self.say(format!("(c{new}, cancel{new}) = c{of}.with_cancel_cause()"));
+                self.enter(new, context, Some(Cancel::Because(cancel)));
+            }
+            How::Deadline(when) => {
+                let at = self.when(of, *when);
+                let (context, cancel) = parent.with_deadline(at);
+                let new = self.deadline(of, at, None);
+                self.say(format!(
+                    "(c{new}, cancel{new}) = c{of}.with_deadline({when:?})"
+                ));
+                self.enter(new, context, Some(Cancel::Plain(cancel)));
+            }
+            How::DeadlineCause(when) => {
+                let at = self.when(of, *when);
+                let (number, cause) = self.give_cause();
+                let (context, cancel) = parent.with_deadline_cause(at, cause);
+                let new = self.deadline(of, at, Some(number));
+                self.say(format!(
+                    "(c{new}, cancel{new}) = c{of}.with_deadline_cause({when:?}, cause {number})"
+                ));
+                self.enter(new, context, Some(Cancel::Plain(cancel)));
+            }
+            How::TimeoutMax => {
+                let (context, cancel) = parent.with_timeout(Duration::MAX);
+                let new = self.model.child(of, Nature::Cancellable, ".WithCancel");
+                self.say(format!("(c{new}, cancel{new}) = c{of}.with_timeout(MAX)"));
+                self.enter(new, context, Some(Cancel::Plain(cancel)));
+            }
+            How::TimeoutZero => {
+                let before = Instant::now();
+                let (context, cancel) = parent.with_timeout(Duration::ZERO);
+                let after = Instant::now();
+                // When exactly that was only the context knows.
+                let mut at = before;
+                if self.model.is_own_deadline(of, before) {
+                    at = context.deadline().ok_or("a timeout without a deadline")?;
+                    if at < before || at > after {
+                        return Err(format!("{at:?} is not from {before:?} to {after:?}"));
+                    }
+                }
+                let new = self.model.deadline(of, at, Some(None));
+                self.say(format!("(c{new}, cancel{new}) = c{of}.with_timeout(ZERO)"));
+                self.enter(new, context, Some(Cancel::Plain(cancel)));
+            }
+            How::Soon => {
+                let at = Instant::now() + Duration::from_millis(1);
+                let (number, cause) = self.give_cause();
+                let (context, cancel) = parent.with_deadline_cause(at, cause);
+                let (child, cancel_child) = context.with_cancel();
+                let new = self.model.deadline(of, at, None);
+                let under = self.model.child(new, Nature::Cancellable, ".WithCancel");
+                if self.model.is_own_deadline(of, at) {
+                    let end = (Error::DeadlineExceeded, Some(number));
+                    self.model.end(new, end);
+                }
+                self.say(format!(
+                    "(c{new}, cancel{new}) = c{of}.with_deadline_cause(soon, cause {number}), \
+                     (c{under}, cancel{under}) = c{new}.with_cancel()"
+                ));
+                self.enter(new, context, Some(Cancel::Plain(cancel)));
+                self.enter(under, child, Some(Cancel::Plain(cancel_child)));
+            }
+            How::Value(tag) => {
+                let number = self.real.len();
+                let (context, key) = match *tag {
+                    Tag::Left(n) => (parent.with_value(Left(n), number), type_name::<Left>()),
+                    Tag::Right(n) => (parent.with_value(Right(n), number), type_name::<Right>()),
+                };
+                let step = format!(".WithValue({key}, usize)");
+                let new = self.model.child(of, Nature::Value, &step);
+                self.model.vertices[new].value = Some(*tag);
+                self.say(format!("c{new} = c{of}.with_value({tag:?}, {new})"));
+                self.enter(new, context, None);
+            }
+            How::WithoutCancel => {
+                let new = self.model.child(of, Nature::Endless, ".WithoutCancel");
+                self.say(format!("c{new} = c{of}.without_cancel()"));
+                self.enter(new, parent.without_cancel(), None);
+            }
+        }
+        Ok(())
+    }
+
+    fn when(&self, parent: usize, when: When) -> Instant {
+        let far = self.start + FAR;
+        let inherited = self.model.vertices[parent].deadline;
+        match when {
+            When::Past => self.start - Duration::from_millis(1),
+            When::Far => far,
+            When::Earlier => inherited.map_or(far, |at| at - Duration::from_millis(1)),
+            When::Equal => inherited.unwrap_or(far),
+            When::Later => inherited.map_or(far, |at| at + Duration::from_millis(1)),
+        }
+    }
+
+    fn deadline(&mut self, parent: usize, at: Instant, cause: Option<usize>) -> usize {
+        let expired = (at < self.start + MINUTE).then_some(cause);
+        self.model.deadline(parent, at, expired)
+    }
+
+    fn merge(&mut self, first: usize, other: usize) {
+        let (a, first) = self.context(first);
+        let (b, other) = self.context(other);
+        let (context, cancel) = first.merge(&other);
+        let texts = [a, b].map(|of| &self.model.vertices[of].text);
+        let text = format!("{}.Merge({})", texts[0], texts[1]);
+        let new = self.model.add(&[a, b], Nature::Cancellable, text);
+        self.say(format!("(c{new}, cancel{new}) = c{a}.merge(&c{b})"));
+        self.enter(new, context, Some(Cancel::Plain(cancel)));
+    }
+
+    fn custom(&mut self, foreign: &Foreign) {
+        let number = self.real.len();
+        let (nature, open, done) = match foreign.watched {
+            Watched::Never => (Nature::Endless, None, never()),
+            _ => {
+                let (open, done) = bounded(0);
+                (Nature::Custom, Some(open), done)
+            }
+        };
+        let (cause, given) = match foreign.with_cause {
+            true => {
+                let (number, cause) = self.give_cause();
+                (Some(number), Some(cause))
+            }
+            false => (None, None),
+        };
+        let lever = Arc::new(Lever {
+            open: Mutex::new(open),
+            ..Lever::default()
+        });
+        let deadline = foreign.deadline.map(|reported| match reported {
+            Reported::Far => self.start + FAR,
+            Reported::Past => self.start - MINUTE,
+        });
+        let context = Context::custom(Outsider {
+            number,
+            wrapped: None,
+            done,
+            err: foreign.err,
+            cause: given,
+            deadline,
+            value: foreign.value,
+            lever: (foreign.watched == Watched::ByItself).then(|| lever.clone()),
+        });
+        let new = self.model.add(&[], nature, format!("outsider-{number}"));
+        self.model.vertices[new].value = foreign.value;
+        self.model.vertices[new].deadline = deadline;
+        self.say(format!("c{new} = custom({foreign:?}, cause {cause:?})"));
+        self.enter(new, context, None);
+        self.real[new].custom = (nature == Nature::Custom).then(|| Custom {
+            lever,
+            end: (foreign.err.unwrap_or(Error::Canceled), cause),
+            watches_itself: foreign.watched == Watched::ByItself,
+            is_closed: false,
+        });
+    }
+
+    fn wrap(&mut self, pick: usize, shell: &Shell) {
+        let (of, inner) = self.context(pick);
+        let number = self.real.len();
+        let new = self
+            .model
+            .add(&[of], Nature::Wrapper, format!("outsider-{number}"));
+        let it = &mut self.model.vertices[new];
+        it.value = shell.value;
+        if shell.hides_deadline {
+            it.deadline = None;
+        }
+        let context = Context::custom(Outsider {
+            number,
+            done: never(),
+            err: None,
+            cause: None,
+            deadline: it.deadline,
+            value: shell.value,
+            lever: None,
+            wrapped: Some(inner),
+        });
+        self.say(format!("c{new} = custom({shell:?} around c{of})"));
+        self.enter(new, context, None);
+    }
+
+    fn close(&mut self, pick: usize) {
+        let is_open = |real: &Real| real.custom.as_ref().is_some_and(|custom| !custom.is_closed);
+        let Some(of) = self.pick(pick, is_open) else {
+            return;
+        };
+        self.say(format!("close c{of}"));
+        let custom = self.real[of].custom.as_mut().expect("just picked");
+        custom.is_closed = true;
+        custom.lever.close();
+        let end = custom.end;
+        self.model.end(of, end);
+    }
+
+    fn cancel(&mut self, pick: usize, because: bool) {
+        let Some(of) = self.pick(pick, |real| real.cancel.is_some()) else {
+            return;
+        };
+        let takes_cause = matches!(self.real[of].cancel, Some(Cancel::Because(_)));
+        let given = (because && takes_cause).then(|| self.give_cause());
+        let number = given.as_ref().map(|(number, _)| *number);
+        self.say(format!("cancel{of}.cancel({number:?})"));
+        self.model.end(of, (Error::Canceled, number));
+        match (self.real[of].cancel.as_ref().expect("just picked"), given) {
+            (Cancel::Plain(cancel), _) => cancel.cancel(),
+            (Cancel::Because(cancel), Some((_, cause))) => cancel.cancel(cause),
+            (Cancel::Because(cancel), None) => cancel.cancel(Error::Canceled),
+        }
+    }
+
+    fn register(&mut self, pick: usize) {
+        let (of, context) = self.context(pick);
+        let (tell, ran) = bounded(1);
+        // A custom context whose handles are gone may be open when the function runs.
+        let nature = self.model.vertices[self.model.node(of)].nature;
+        let done = match nature {
+            Nature::Custom | Nature::Wrapper => None,
+            _ => self.real[of].done.clone(),
+        };
+        let handle = context.after_func(move || {
+            let _ = tell.send(done.as_ref().map_or(true, is_closed));
+        });
+        self.model.callbacks.push(Callback {
+            on: of,
+            stage: Stage::Waiting,
+        });
+        self.say(format!("f{} = c{of}.after_func()", self.registered.len()));
+        self.registered.push(Registered {
+            handle: Some(handle),
+            ran,
+            seen: false,
+        });
+    }
+
+    fn stop(
+        &mut self,
+        pick: usize,
+        stop: impl Fn(&AfterFunc) -> bool,
+        name: &str,
+    ) -> Result<(), String> {
+        let Some(of) = self.after_func(pick) else {
+            return Ok(());
+        };
+        self.say(format!("f{of}.{name}()"));
+        let handle = self.registered[of].handle.as_ref().expect("just picked");
+        let stopped = stop(handle);
+        let stage = &mut self.model.callbacks[of].stage;
+        if stopped != (*stage == Stage::Waiting) {
+            return Err(format!("{name} of f{of} says {stopped}"));
+        }
+        if stopped {
+            *stage = Stage::Stopped;
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self) -> Result<(), String> {
+        for (number, real) in self.real.iter().enumerate() {
+            self.wait_for_end(number, real)?;
+        }
+        for number in 0..self.registered.len() {
+            self.compare_callback(number)?;
+        }
+        for (number, real) in self.real.iter().enumerate() {
+            if let Some(context) = &real.context {
+                self.compare_context(number, context)?;
+            }
+            let is_done = self.model.vertices[number].end.is_some();
+            if let Some(done) = &real.done {
+                agree(number, "the channel is closed", is_closed(done), is_done)?;
+            }
+            if let Some(custom) = &real.custom {
+                self.compare_registrations(number, custom)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What comes by way of another thread is not there at once.
+    fn wait_for_end(&self, number: usize, real: &Real) -> Result<(), String> {
+        if self.model.vertices[number].end.is_none() {
+            return Ok(());
+        }
+        let has_ended = || {
+            let knows = |context: &Context| context.err().is_some();
+            real.context.as_ref().map_or(true, knows) && real.done.as_ref().map_or(true, is_closed)
+        };
+        match eventually(has_ended) {
+            true => Ok(()),
+            false => Err(format!("c{number} does not end")),
+        }
+    }
+
+    fn compare_context(&self, number: usize, context: &Context) -> Result<(), String> {
+        let vertex = &self.model.vertices[number];
+        let err = vertex.end.map(|(err, _)| err);
+        agree(number, "err", context.err(), err)?;
+        agree(number, "check", context.check().err(), err)?;
+        let knows_cause = match (context.cause(), vertex.end) {
+            (None, None) => true,
+            (Some(cause), Some((_, Some(given)))) => Arc::ptr_eq(&cause, &self.causes[given]),
+            (Some(cause), Some((err, None))) => cause.downcast_ref() == Some(&err),
+            _ => false,
+        };
+        if !knows_cause {
+            let cause = context.cause();
+            return Err(format!(
+                "c{number}: its cause is {cause:?}, its end {:?}",
+                vertex.end
+            ));
+        }
+        agree(number, "deadline", context.deadline(), vertex.deadline)?;
+        let cancellable = self.model.is_cancellable(number);
+        let says = context.is_cancellable();
+        agree(number, "is_cancellable", says, cancellable)?;
+        for tag in TAGS {
+            let value = match tag {
+                Tag::Left(n) => context.value(&Left(n)),
+                Tag::Right(n) => context.value(&Right(n)),
+            };
+            let expected = self.model.lookup(number, tag);
+            agree(number, &format!("{tag:?}"), value.copied(), expected)?;
+        }
+        let text = without_times(&context.to_string());
+        agree(number, "Display", text, vertex.text.clone())?;
+        // To ask an open context would make its channel, and that is a step of the script.
+        if err.is_some() {
+            agree(number, "done", is_closed(&context.done()), true)?;
+        }
+        Ok(())
+    }
+
+    fn compare_callback(&mut self, number: usize) -> Result<(), String> {
+        let registered = &mut self.registered[number];
+        let callback = &self.model.callbacks[number];
+        let on = self.model.node(callback.on);
+        let goes_with_handle = registered.handle.is_none() && !self.model.is_cancellable(on);
+        match callback.stage {
+            Stage::Ran if !registered.seen => {
+                registered.seen = true;
+                match registered.ran.recv_timeout(limit()) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(format!("f{number} ran while the context was open")),
+                    Err(err) => Err(format!("f{number} does not run: {err:?}")),
+                }
+            }
+            Stage::Ran => Ok(()),
+            Stage::Waiting if !goes_with_handle => {
+                let ran = registered.ran.try_recv();
+                agree_on_callback(number, ran, TryRecvError::Empty)
+            }
+            Stage::Waiting | Stage::Stopped => {
+                let ran = registered.ran.try_recv();
+                agree_on_callback(number, ran, TryRecvError::Disconnected)
+            }
+        }
+    }
+
+    /// A context that can tell by itself has one function of ours while there is somebody to be
+    /// told, and else none.
+    fn compare_registrations(&self, number: usize, custom: &Custom) -> Result<(), String> {
+        let expected = match custom.watches_itself {
+            true => usize::from(self.model.has_listeners(number)),
+            false => 0,
+        };
+        match eventually(|| custom.lever.registrations() == expected) {
+            true => Ok(()),
+            false => Err(format!(
+                "c{number} has {} functions of ours, not {expected}",
+                custom.lever.registrations()
+            )),
+        }
+    }
+}
+
+fn agree<T: PartialEq + fmt::Debug>(
+    number: usize,
+    what: &str,
+    found: T,
+    expected: T,
+) -> Result<(), String> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("c{number}: {what} is {found:?}, not {expected:?}")),
+    }
+}
+
+fn agree_on_callback(
+    number: usize,
+    found: Result<bool, TryRecvError>,
+    expected: TryRecvError,
+) -> Result<(), String> {
+    match found == Err(expected) {
+        true => Ok(()),
+        false => Err(format!("f{number}: found {found:?}, not {expected:?}")),
+    }
+}
+
+/// The text of a context without what changes as time passes.
+fn without_times(text: &str) -> String {
+    let mut parts = text.split('[');
+    let mut rest = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        rest.push('[');
+        rest.push_str(&part[part.find(']').expect("a bracket is closed")..]);
+    }
+    rest
+}
+
+fn run(script: &[Op]) -> Result<(), TestCaseError> {
+    let mut world = World::new();
+    let mut result = script.iter().try_for_each(|op| world.step(op));
+    if result.is_ok() {
+        result = world.let_all_go();
+    }
+    result.map_err(|difference| {
+        FAILED.store(true, Ordering::Relaxed);
+        let trace = world.trace.join("\n    ");
+        TestCaseError::fail(format!("{difference}\nafter\n    {trace}"))
+    })
+}
+
+proptest! {
+    #![proptest_config(Config {
+        cases: 600,
+        failure_persistence: None,
+        ..Config::default()
+    })]
+
+    #[test]
+    fn contexts_do_what_the_model_does(script in prop::collection::vec(op(), 1..60)) {
+        run(&script)?;
+    }
+}

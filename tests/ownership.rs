@@ -1,0 +1,436 @@
+//! Who holds whom, and what becomes of a context that nobody holds.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use go_context::crossbeam_channel::{
+    bounded, select, Receiver, RecvTimeoutError, Sender, TryRecvError,
+};
+use go_context::{Context, Error, Key};
+
+/// Only a hang takes as long.
+const LIMIT: Duration = Duration::from_secs(30);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[derive(PartialEq, Eq)]
+struct Name;
+
+impl Key for Name {
+    type Value = String;
+}
+
+#[track_caller]
+fn assert_open(done: &Receiver<()>) {
+    assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[track_caller]
+fn assert_done(done: &Receiver<()>) {
+    assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+/// Has the context say when it is done, on a channel that does not hold it.
+fn callback(ctx: &Context) -> Receiver<&'static str> {
+    let (tx, ran) = bounded(1);
+    ctx.after_func(move || tx.send("ran").expect("somebody listens"));
+    ran
+}
+
+/// A cause that tells when it is gone, and with it the deadline that kept it.
+#[derive(Debug)]
+struct Noticed(Arc<AtomicBool>);
+
+impl Drop for Noticed {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Display for Noticed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too slow")
+    }
+}
+
+impl std::error::Error for Noticed {}
+
+#[test]
+fn a_child_keeps_its_parent_alive() {
+    let (root, cancel_root) = Context::background().with_cancel_cause();
+    let (parent, _) = root.with_cancel();
+    let (child, _) = parent.with_timeout(HOUR);
+    let leaf = child.with_value(Name, "gopher".into()).with_cancel().0;
+    let dones = [&root, &parent, &child, &leaf].map(Context::done);
+    let at = child.deadline();
+    drop((root, parent, child));
+    dones.iter().for_each(assert_open);
+    assert_eq!(leaf.deadline(), at);
+    assert_eq!(leaf.value(&Name).unwrap(), "gopher");
+
+    cancel_root.cancel("enough");
+    dones.iter().for_each(assert_done);
+    assert_eq!(leaf.cause().unwrap().to_string(), "enough");
+}
+
+#[test]
+fn a_leaf_is_cancelled_through_contexts_that_only_it_holds() {
+    let (root, cancel) = Context::background().with_cancel();
+    let leaf = (0..10).fold(root, |ctx, _| ctx.with_cancel().0);
+    let ran = callback(&leaf);
+    cancel.cancel();
+    assert_eq!(leaf.err(), Some(Error::Canceled));
+    assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
+}
+
+#[test]
+fn a_parent_keeps_no_child_alive() {
+    let (parent, _cancel) = Context::background().with_cancel();
+    let (child, cancel) = parent.with_cancel();
+    let (sibling, _cancel) = parent.with_cancel();
+    let done = child.done();
+    drop((child, cancel));
+    assert_done(&done);
+    assert_open(&parent.done());
+    assert_open(&sibling.done());
+}
+
+#[test]
+fn a_context_that_nobody_holds_is_cancelled_at_once() {
+    let bg = Context::background();
+    let dones = [
+        bg.with_cancel().0.done(),
+        bg.with_cancel_cause().0.done(),
+        bg.with_timeout(HOUR).0.done(),
+        bg.with_value(Name, "gopher".into()).with_cancel().0.done(),
+        bg.without_cancel().with_cancel().0.done(),
+    ];
+    dones.iter().for_each(assert_done);
+}
+
+#[test]
+fn an_abandoned_context_runs_its_callbacks_and_ends_its_deadline() {
+    let gone = Arc::new(AtomicBool::new(false));
+    let (ctx, cancel) = Context::background().with_timeout_cause(HOUR, Noticed(gone.clone()));
+    let ran = callback(&ctx);
+    let done = ctx.done();
+    drop(ctx);
+    assert_open(&done);
+    assert!(!gone.load(Ordering::SeqCst));
+    drop(cancel);
+    assert_done(&done);
+    assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
+    assert!(gone.load(Ordering::SeqCst));
+}
+
+#[test]
+fn an_abandoned_context_wakes_those_who_wait() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let done = ctx.done();
+    let waiter = thread::spawn(move || done.recv_timeout(LIMIT));
+    drop((ctx, cancel));
+    let end = waiter.join().expect("no panic");
+    assert_eq!(end, Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn an_abandoned_chain_is_cancelled_up_to_what_is_held() {
+    let (held, _cancel) = Context::background().with_cancel();
+    let mut dones = Vec::new();
+    let mut leaf = held.clone();
+    for n in 0..10 {
+        leaf = match n % 3 {
+            0 => leaf.with_cancel().0,
+            1 => leaf.with_timeout(HOUR).0,
+            _ => leaf.with_value(Name, "gopher".into()).with_cancel().0,
+        };
+        dones.push((leaf.done(), callback(&leaf)));
+    }
+    for (done, ran) in &dones {
+        assert_open(done);
+        assert!(ran.is_empty());
+    }
+    drop(leaf);
+    for (done, ran) in &dones {
+        assert_done(done);
+        assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
+    }
+    assert_open(&held.done());
+}
+
+#[test]
+fn every_context_handle_counts() {
+    let (ctx, _) = Context::background().with_cancel();
+    let done = ctx.done();
+    let clone = ctx.clone();
+    let valued = ctx.with_value(Name, "gopher".into());
+    let (child, _) = ctx.with_cancel();
+    let detached = child.without_cancel();
+    for handle in [ctx, clone, valued, child] {
+        drop(handle);
+        assert_open(&done);
+    }
+    drop(detached);
+    assert_done(&done);
+}
+
+#[test]
+fn a_cancel_function_holds_its_context() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let (done, ran) = (ctx.done(), callback(&ctx));
+    let clone = cancel.clone();
+    drop((ctx, cancel));
+    assert_open(&done);
+    assert!(ran.is_empty());
+    drop(clone);
+    assert_done(&done);
+    assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
+
+    let (ctx, cancel) = Context::background().with_cancel_cause();
+    let done = ctx.done();
+    let clone = cancel.clone();
+    drop((ctx, cancel));
+    assert_open(&done);
+    clone.cancel("enough");
+    assert_done(&done);
+}
+
+#[test]
+fn a_cancel_function_keeps_the_parent_alive_with_its_context() {
+    let (parent, cancel_parent) = Context::background().with_cancel();
+    let (child, cancel_child) = parent.with_cancel();
+    let (of_parent, of_child) = (parent.done(), child.done());
+    drop((parent, child, cancel_parent));
+    assert_open(&of_parent);
+    assert_open(&of_child);
+    drop(cancel_child);
+    assert_done(&of_parent);
+    assert_done(&of_child);
+}
+
+#[test]
+fn a_drop_guard_holds_its_context_until_it_cancels_it() {
+    for with_cause in [false, true] {
+        let (ctx, guard) = if with_cause {
+            let (ctx, cancel) = Context::background().with_cancel_cause();
+            (ctx, cancel.drop_guard())
+        } else {
+            let (ctx, cancel) = Context::background().with_cancel();
+            (ctx, cancel.drop_guard())
+        };
+        let (done, ran) = (ctx.done(), callback(&ctx));
+        drop(ctx);
+        assert_open(&done);
+        assert!(ran.is_empty());
+        drop(guard);
+        assert_done(&done);
+        assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
+    }
+}
+
+#[test]
+fn a_drop_guard_cancels_a_context_that_others_hold() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let (child, _cancel) = ctx.with_cancel();
+    let other_cancel = cancel.clone();
+    drop(cancel.drop_guard());
+    for ctx in [&ctx, &child] {
+        assert_eq!(ctx.err(), Some(Error::Canceled));
+        assert!(ctx.cause().unwrap().is::<Error>());
+    }
+    other_cancel.cancel();
+}
+
+#[test]
+fn dropping_a_cancel_function_does_nothing_while_the_context_is_held() {
+    let bg = Context::background();
+    let (plain, cancel) = bg.with_cancel();
+    drop((cancel.clone(), cancel));
+    let (with_cause, cancel) = bg.with_cancel_cause();
+    drop((cancel.clone(), cancel));
+    let (timed, cancel) = bg.with_timeout(HOUR);
+    drop((cancel.clone(), cancel));
+    for ctx in [plain, with_cause, timed] {
+        assert_eq!(ctx.err(), None);
+        assert_open(&ctx.done());
+    }
+}
+
+#[test]
+fn receivers_hold_nothing() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let (done, clone) = (ctx.done(), ctx.done().clone());
+    drop((ctx, cancel));
+    assert_done(&done);
+    assert_done(&clone);
+}
+
+#[test]
+fn callback_handles_hold_nothing() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let done = ctx.done();
+    let (pending, stopped) = (ctx.after_func(|| ()), ctx.after_func(|| ()));
+    assert!(stopped.stop());
+    drop((ctx, cancel));
+    assert_done(&done);
+    assert!(!pending.stop());
+}
+
+#[test]
+fn without_cancel_holds_its_parent() {
+    let (parent, cancel) = Context::background().with_cancel();
+    let done = parent.done();
+    let detached = parent.without_cancel();
+    let (below, _) = detached.with_cancel();
+    let of_below = below.done();
+    drop((parent, cancel, detached));
+    assert_open(&done);
+    drop(below);
+    assert_done(&of_below);
+    assert_done(&done);
+}
+
+#[test]
+fn an_abandoned_child_is_none_of_its_parents_business() {
+    let (parent, cancel) = Context::background().with_cancel();
+    let ran: Vec<_> = (0..100)
+        .map(|n| {
+            let (child, _) = parent.with_cancel();
+            let ran = callback(&child);
+            drop(child);
+            // Let others take the place in between.
+            if n % 3 == 0 {
+                let (other, _) = parent.with_cancel();
+                assert_eq!(other.err(), None);
+            }
+            ran
+        })
+        .collect();
+    let (held, _cancel) = parent.with_cancel();
+    assert_eq!(parent.err(), None);
+    cancel.cancel();
+    assert_eq!(held.err(), Some(Error::Canceled));
+    for ran in ran {
+        assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
+        assert_eq!(ran.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
+    }
+}
+
+#[test]
+fn a_context_kept_as_a_value_is_held() {
+    struct Session;
+    impl PartialEq for Session {
+        fn eq(&self, _: &Session) -> bool {
+            true
+        }
+    }
+    impl Eq for Session {}
+    impl Key for Session {
+        type Value = Context;
+    }
+
+    let (session, _) = Context::background().with_cancel();
+    let done = session.done();
+    let request = Context::background().with_value(Session, session);
+    assert_open(&done);
+    let below = request.with_cancel().0;
+    drop(request);
+    assert_open(&done);
+    drop(below);
+    assert_done(&done);
+}
+
+#[test]
+fn a_context_that_is_let_go_while_its_parent_is_cancelled_ends_all_the_same() {
+    for _ in 0..1_000 {
+        let (parent, cancel) = Context::background().with_cancel();
+        let (child, _) = parent.with_cancel();
+        let leaf = child.with_cancel().0;
+        let ends = [&child, &leaf].map(|ctx| (ctx.done(), callback(ctx)));
+        drop(child);
+        let start = Barrier::new(2);
+        thread::scope(|s| {
+            s.spawn(|| {
+                start.wait();
+                drop(leaf);
+            });
+            start.wait();
+            cancel.cancel();
+        });
+        for (done, ran) in &ends {
+            assert_done(done);
+            assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
+        }
+    }
+}
+
+#[test]
+fn the_last_handle_may_go_on_any_thread() {
+    let (ctx, cancel) = Context::background().with_timeout(HOUR);
+    let (done, ran) = (ctx.done(), callback(&ctx));
+    drop(cancel);
+    thread::spawn(move || drop(ctx)).join().expect("no panic");
+    assert_done(&done);
+    assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
+}
+
+#[test]
+fn scoped_threads_borrow_a_context() {
+    let (ctx, cancel) = Context::background().with_cancel_cause();
+    let ctx = ctx.with_value(Name, "gopher".into());
+    let names: Vec<&str> = thread::scope(|s| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                s.spawn(|| {
+                    let (child, _cancel) = ctx.with_cancel();
+                    let end = child.done().recv_timeout(LIMIT);
+                    assert_eq!(end, Err(RecvTimeoutError::Disconnected));
+                    assert_eq!(child.cause().unwrap().to_string(), "enough");
+                    // What is borrowed from the context outlives the thread.
+                    ctx.value(&Name).expect("the name is there").as_str()
+                })
+            })
+            .collect();
+        cancel.cancel("enough");
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(names, ["gopher"; 4]);
+}
+
+#[test]
+fn a_drop_guard_in_a_scope_ends_its_threads() {
+    /// Works until it is told to stop.
+    fn work(ctx: &Context, jobs: &Receiver<u32>, finished: &Sender<u32>) -> Option<Error> {
+        loop {
+            select! {
+                recv(ctx.done()) -> _ => return ctx.err(),
+                recv(jobs) -> job => finished.send(job.ok()?).ok()?,
+                default(LIMIT) => return None,
+            }
+        }
+    }
+
+    let (ctx, cancel) = Context::background().with_timeout(HOUR);
+    let (jobs_tx, jobs) = bounded(8);
+    let (finished_tx, finished) = bounded(8);
+    let ends: Vec<_> = thread::scope(|s| {
+        let threads: Vec<_> = (0..3)
+            .map(|_| s.spawn(|| work(&ctx, &jobs, &finished_tx)))
+            .collect();
+        {
+            let _cancel_on_exit = cancel.drop_guard();
+            for n in 0..5 {
+                jobs_tx.send(n).expect("they listen");
+            }
+            let mut seen: Vec<u32> = (0..5)
+                .map(|_| finished.recv_timeout(LIMIT).expect("they work"))
+                .collect();
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 1, 2, 3, 4]);
+        }
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(ends, [Some(Error::Canceled); 3]);
+}

@@ -1,0 +1,509 @@
+//! Two threads against each other, very often: whatever comes first, nothing is lost.
+//!
+//! What can go wrong here goes wrong within a few nanoseconds of one another, so two threads meet
+//! before each round, and from round to round one of them is held back a little more or less.
+
+use std::hint;
+use std::io::{self, Write};
+use std::mem;
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, TryRecvError};
+use go_context::{CancelFunc, Context, Error, Key};
+
+/// Far more than any wait here takes, so that a hang becomes a failure.
+const LIMIT: Duration = Duration::from_secs(30);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[derive(PartialEq, Eq)]
+struct Tag;
+
+impl Key for Tag {
+    type Value = usize;
+}
+
+// The race track
+
+/// How far one of the two threads has come.
+#[derive(Default)]
+struct Progress {
+    meetings: AtomicUsize,
+    asleep: AtomicBool,
+}
+
+/// One of two threads that wait for each other.
+struct Partner<'a> {
+    mine: &'a Progress,
+    others: &'a Progress,
+    other: Thread,
+}
+
+impl Partner<'_> {
+    fn meet(&self) {
+        let turn = self.mine.meetings.load(Ordering::Relaxed) + 1;
+        self.come(turn);
+        let there = || self.others.meetings.load(Ordering::SeqCst) >= turn;
+        // The other is most often a few nanoseconds away. If it is not, it may need the core.
+        for _ in 0..500 {
+            if there() {
+                return;
+            }
+            hint::spin_loop();
+        }
+        self.mine.asleep.store(true, Ordering::SeqCst);
+        let start = Instant::now();
+        while !there() {
+            thread::park_timeout(LIMIT);
+            if start.elapsed() >= LIMIT {
+                // A panic would wait for the other thread as well, at the end of the scope.
+                let _ = io::stderr().write_all(b"a round of a race hangs\n");
+                process::abort();
+            }
+        }
+        self.mine.asleep.store(false, Ordering::SeqCst);
+    }
+
+    fn come(&self, turn: usize) {
+        self.mine.meetings.store(turn, Ordering::SeqCst);
+        if self.others.asleep.load(Ordering::SeqCst) {
+            self.other.unpark();
+        }
+    }
+}
+
+/// At the end, and in a panic, the other need not wait any more.
+impl Drop for Partner<'_> {
+    fn drop(&mut self) {
+        self.come(usize::MAX);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many rounds are prepared at once, and looked at when they are over.
+const PACK: usize = 100;
+
+/// Runs `left` and `right` at the same time, once a round, each with what `prepare` has for it, and
+/// has `check` look at what came of it.
+fn race<L, R: Send, A, B: Send>(
+    rounds: usize,
+    prepare: impl Fn(usize) -> (L, R),
+    left: impl Fn(L) -> A,
+    right: impl Fn(R) -> B + Sync,
+    mut check: impl FnMut(usize, A, B),
+) {
+    // Both cores for one race: two at once would only keep each other waiting.
+    static TRACK: Mutex<()> = Mutex::new(());
+    let _alone = lock(&TRACK);
+    assert_eq!(rounds % PACK, 0);
+    let progress: [CachePadded<Progress>; 2] = Default::default();
+    let left_thread = thread::current();
+    let (to_right, from_right) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    thread::scope(|s| {
+        let right_thread = s.spawn(|| {
+            let partner = Partner {
+                mine: &progress[1],
+                others: &progress[0],
+                other: left_thread,
+            };
+            for _ in 0..rounds / PACK {
+                partner.meet();
+                let pack = mem::take(&mut *lock(&to_right));
+                if pack.is_empty() {
+                    return; // the left thread has panicked
+                }
+                let run = |(i, input)| {
+                    partner.meet();
+                    stagger(i / 10);
+                    right(input)
+                };
+                let results: Vec<B> = pack.into_iter().enumerate().map(run).collect();
+                *lock(&from_right) = results;
+                partner.meet();
+            }
+        });
+        let partner = Partner {
+            mine: &progress[0],
+            others: &progress[1],
+            other: right_thread.thread().clone(),
+        };
+        for first in (0..rounds).step_by(PACK) {
+            let (mine, others): (Vec<L>, Vec<R>) = (first..first + PACK).map(&prepare).unzip();
+            *lock(&to_right) = others;
+            partner.meet();
+            let run = |(i, input)| {
+                partner.meet();
+                stagger(first + i);
+                left(input)
+            };
+            let results: Vec<A> = mine.into_iter().enumerate().map(run).collect();
+            partner.meet();
+            let others = mem::take(&mut *lock(&from_right));
+            assert_eq!(others.len(), PACK, "the right thread has panicked");
+            for (i, (left, right)) in results.into_iter().zip(others).enumerate() {
+                check(first + i, left, right);
+            }
+        }
+    });
+}
+
+/// Holds a thread back for about as long as one step of its race takes, or less.
+fn stagger(round: usize) {
+    for _ in 0..round % 32 {
+        hint::spin_loop();
+    }
+}
+
+/// Counts who came first, to show that there was a race at all. On a single core there is none.
+#[derive(Default)]
+struct Outcomes([usize; 2]);
+
+impl Outcomes {
+    fn count(&mut self, left_first: bool) {
+        self.0[usize::from(left_first)] += 1;
+    }
+
+    fn assert_both(&self) {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        assert!(
+            cores == 1 || self.0.iter().all(|&count| count > 0),
+            "{:?}",
+            self.0
+        );
+    }
+}
+
+/// Does something at the end, also in a panic.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
+fn is_closed(done: &Receiver<()>) -> bool {
+    done.try_recv() == Err(TryRecvError::Disconnected)
+}
+
+/// What the function that sends to `ran` has found, or `None` if it did not run. Waits until it is
+/// gone, so that it cannot run any more.
+#[track_caller]
+fn found<T>(ran: &Receiver<T>) -> Option<T> {
+    let next = || match ran.recv_timeout(LIMIT) {
+        Ok(found) => Some(found),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => panic!("a function neither runs nor goes"),
+    };
+    let found = next()?;
+    assert!(next().is_none(), "a function ran twice");
+    Some(found)
+}
+
+// The races
+
+#[test]
+fn no_child_is_lost_to_a_cancel_of_its_parent() {
+    let mut outcomes = Outcomes::default();
+    race(
+        3_000_000,
+        |round| {
+            let (parent, cancel) = Context::background().with_cancel_cause();
+            // With a channel the cancel takes another way, and more time.
+            let done = (round % 3 == 0).then(|| parent.done());
+            let for_right = (parent.clone(), round);
+            ((parent, cancel, done, round), for_right)
+        },
+        |(parent, cancel, done, round)| {
+            match round % 2 {
+                0 => cancel.cancel(Error::DeadlineExceeded),
+                _ => drop(cancel.drop_guard()),
+            }
+            (parent, done)
+        },
+        |(parent, round)| {
+            let (child, cancel) = match round / 2 % 4 {
+                0 => parent.with_cancel(),
+                1 => parent.with_value(Tag, round).with_cancel(),
+                2 => parent.with_timeout(HOUR),
+                _ => {
+                    let (middle, _cancel) = parent.with_cancel();
+                    middle.with_cancel()
+                }
+            };
+            (child.err().is_some(), child, cancel)
+        },
+        |round, (parent, done), (born_done, child, _cancel)| {
+            outcomes.count(born_done);
+            assert!(done.map_or(true, |done| is_closed(&done)));
+            assert_eq!(child.err(), Some(Error::Canceled), "round {round}");
+            let cause = child.cause().unwrap();
+            let expected = [Error::DeadlineExceeded, Error::Canceled][round % 2];
+            assert_eq!(cause.downcast_ref(), Some(&expected), "round {round}");
+            assert!(
+                Arc::ptr_eq(&cause, &parent.cause().unwrap()),
+                "round {round}"
+            );
+            if round % 16 == 0 {
+                assert!(is_closed(&child.done()), "round {round}");
+            }
+        },
+    );
+    outcomes.assert_both();
+}
+
+#[test]
+fn a_context_dropped_while_its_parent_is_cancelled_is_done_once_and_for_all() {
+    let mut outcomes = Outcomes::default();
+    race(
+        100_000,
+        |round| {
+            let (parent, cancel) = Context::background().with_cancel();
+            let (child, cancel_child) = if round % 2 == 0 {
+                parent.with_cancel()
+            } else {
+                parent.with_timeout(HOUR)
+            };
+            let done = child.done();
+            let (run, ran) = bounded(2);
+            let stop = (round % 4 == 0).then(|| child.after_func(move || run.send(()).unwrap()));
+            let sibling = parent.with_cancel();
+            (
+                (parent, cancel, sibling),
+                (child, cancel_child, done, stop.map(|stop| (stop, ran))),
+            )
+        },
+        |(parent, cancel, sibling)| {
+            cancel.cancel();
+            (parent, sibling)
+        },
+        |(child, cancel_child, done, after_func)| {
+            let open = child.err().is_none();
+            drop((child, cancel_child));
+            (open, done, after_func)
+        },
+        |round, (parent, (sibling, _cancel)), (open, done, after_func)| {
+            outcomes.count(open);
+            assert!(is_closed(&done), "round {round}");
+            assert_eq!(parent.err(), Some(Error::Canceled));
+            assert_eq!(sibling.err(), Some(Error::Canceled));
+            if let Some((stop, ran)) = after_func {
+                assert!(!stop.stop(), "round {round}");
+                assert_eq!(found(&ran), Some(()), "round {round}");
+            }
+        },
+    );
+    outcomes.assert_both();
+}
+
+#[test]
+fn when_a_cancel_returns_a_descendant_that_another_thread_lets_go_is_done_as_well() {
+    // Others who set and take out timers keep the one who lets go waiting, in the midst of it.
+    let over = AtomicBool::new(false);
+    let others = || {
+        while !over.load(Ordering::Relaxed) {
+            for _ in 0..50 {
+                drop(Context::background().with_timeout(HOUR));
+            }
+            thread::sleep(Duration::from_micros(30));
+        }
+    };
+    thread::scope(|s| {
+        s.spawn(others);
+        s.spawn(others);
+        let _over = OnDrop(|| over.store(true, Ordering::Relaxed));
+        race(
+            100_000,
+            |round| {
+                let (parent, cancel) = Context::background().with_cancel();
+                let (child, cancel_child) = parent.with_timeout(HOUR);
+                let done = child.done();
+                let stop = (round % 2 == 0).then(|| child.after_func(|| ()));
+                ((parent, cancel, done, stop), (child, cancel_child))
+            },
+            |(parent, cancel, done, stop)| {
+                cancel.cancel();
+                let stopped = stop.is_some_and(|stop| stop.stop());
+                (is_closed(&done), stopped, parent)
+            },
+            drop,
+            |round, (closed, stopped, _parent), ()| {
+                assert!(closed, "round {round}");
+                assert!(!stopped, "round {round}");
+            },
+        );
+    });
+}
+
+#[test]
+fn an_after_func_is_either_stopped_or_run() {
+    let mut outcomes = Outcomes::default();
+    race(
+        100_000,
+        |round| {
+            let (parent, cancel) = Context::background().with_cancel();
+            let ctx = match round % 3 {
+                0 => parent,
+                1 => parent.with_value(Tag, round),
+                _ => parent.with_timeout(HOUR).0,
+            };
+            let (run, ran) = bounded(2);
+            let stop = ctx.after_func(move || run.send(()).unwrap());
+            ((ctx, cancel, ran), stop)
+        },
+        |(ctx, cancel, ran)| {
+            cancel.cancel();
+            (ctx, ran)
+        },
+        |stop| (stop.stop(), stop),
+        |round, (_ctx, ran), (stopped, stop)| {
+            outcomes.count(stopped);
+            assert!(!stop.stop(), "round {round}");
+            assert_eq!(found(&ran).is_some(), !stopped, "round {round}");
+        },
+    );
+    outcomes.assert_both();
+}
+
+#[test]
+fn an_after_func_registered_during_a_cancel_runs_once_and_finds_the_context_done() {
+    race(
+        100_000,
+        |round| {
+            let (ctx, cancel) = Context::background().with_cancel();
+            let done = (round % 2 == 0).then(|| ctx.done());
+            ((cancel, done), ctx)
+        },
+        |(cancel, done)| {
+            cancel.cancel();
+            done
+        },
+        |ctx| {
+            let (run, ran) = bounded(2);
+            let inside = ctx.clone();
+            let stop = ctx.after_func(move || {
+                let found = (inside.err(), is_closed(&inside.done()));
+                run.send(found).unwrap();
+            });
+            (ran, stop, ctx)
+        },
+        |round, _done, (ran, stop, _ctx)| {
+            assert!(!stop.stop(), "round {round}");
+            let done = (Some(Error::Canceled), true);
+            assert_eq!(found(&ran), Some(done), "round {round}");
+        },
+    );
+}
+
+#[test]
+fn a_channel_made_during_a_cancel_is_closed_by_it() {
+    let mut outcomes = Outcomes::default();
+    race(
+        200_000,
+        |round| {
+            let (parent, cancel) = Context::background().with_cancel();
+            let (child, cancel_child) = parent.with_cancel();
+            let ctx = [parent, child][round % 2].clone();
+            ((cancel, cancel_child), ctx)
+        },
+        |(cancel, cancel_child)| {
+            cancel.cancel();
+            cancel_child
+        },
+        |ctx| {
+            let done = ctx.done();
+            let again = ctx.done();
+            // An error seen before the channel is looked at must show in it, and the reverse.
+            let err = ctx.err();
+            let closed = is_closed(&done);
+            let err_after = ctx.err();
+            (ctx, done, again, err, closed, err_after)
+        },
+        |round, _cancel_child, (ctx, done, again, err, closed, err_after)| {
+            outcomes.count(closed);
+            assert!(closed || err.is_none(), "round {round}");
+            assert!(err_after.is_some() || !closed, "round {round}");
+            assert!(is_closed(&done), "round {round}");
+            assert!(done.same_channel(&again), "round {round}");
+            assert!(done.same_channel(&ctx.done()), "round {round}");
+        },
+    );
+    outcomes.assert_both();
+}
+
+#[test]
+fn an_error_seen_during_a_cancel_means_a_closed_channel() {
+    race(
+        200_000,
+        |round| {
+            let (parent, cancel) = Context::background().with_cancel_cause();
+            let (child, cancel_child) = parent.with_cancel();
+            let ctx = [parent, child][round % 2].clone();
+            let done = ctx.done();
+            ((cancel, cancel_child), (ctx, done))
+        },
+        |(cancel, cancel_child)| {
+            cancel.cancel(Error::DeadlineExceeded);
+            cancel_child
+        },
+        |(ctx, done)| {
+            // From when it sees one of the two, it must see the other and the cause as well.
+            let (mut err, mut closed) = (None, false);
+            while err.is_none() && !closed {
+                err = ctx.err();
+                closed = is_closed(&done);
+            }
+            (err.is_none() || closed, ctx.err(), ctx.cause())
+        },
+        |round, _cancel_child, (agreed, err, cause)| {
+            assert!(agreed, "round {round}: an error, and yet not done");
+            assert_eq!(err, Some(Error::Canceled), "round {round}");
+            let cause = cause.expect("what is done has a cause");
+            assert_eq!(cause.downcast_ref(), Some(&Error::DeadlineExceeded));
+        },
+    );
+}
+
+#[test]
+fn whichever_of_two_cancels_comes_first_both_return_with_everything_done() {
+    let mut outcomes = Outcomes::default();
+    let look = |cancel: CancelFunc, seen: [Receiver<()>; 2]| {
+        cancel.cancel();
+        seen.iter().all(is_closed)
+    };
+    race(
+        200_000,
+        |round| {
+            let (parent, cancel) = Context::background().with_cancel();
+            let (child, cancel_child) = parent.with_cancel();
+            let (grandchild, cancel_grandchild) = child.with_timeout(HOUR);
+            // The same context from both sides, or the one and the one above.
+            let (left, right) = match round % 3 {
+                0 => (cancel.clone(), cancel),
+                1 => (cancel, cancel_child),
+                _ => (cancel_child, cancel),
+            };
+            let seen = [child.done(), grandchild.done()];
+            let all = (parent, child, grandchild, cancel_grandchild);
+            ((left, seen.clone(), all), (right, seen))
+        },
+        |(cancel, seen, all)| (look(cancel, seen), all),
+        |(cancel, seen)| {
+            let first = !is_closed(&seen[1]);
+            (look(cancel, seen), first)
+        },
+        |round, (left, _all), (right, right_first)| {
+            outcomes.count(right_first);
+            assert!(left && right, "round {round}");
+        },
+    );
+    outcomes.assert_both();
+}

@@ -1,0 +1,117 @@
+//! One thread for all deadlines, and nothing left of a deadline that nobody needs any more.
+//!
+//! Threads and memory are counted for the whole process, so there is one test here.
+
+use std::alloc::System;
+use std::mem::size_of;
+use std::time::{Duration, Instant};
+
+use cap::Cap;
+use go_context::crossbeam_channel::RecvTimeoutError;
+use go_context::{CancelFunc, Context, Error};
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+const COUNT: usize = 100_000;
+const HOUR: Duration = Duration::from_secs(3600);
+/// Only a deadline that is forgotten takes so long.
+const HANGS: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_hundred_thousand_timeouts_take_one_thread_and_leave_nothing() {
+    let background = Context::background();
+    let mut threads = threads();
+    use_no_deadline();
+    assert_threads(&threads);
+
+    let first = expired();
+    threads.push("go-ctx-timer".into());
+    assert_threads(&threads);
+    let idle = ALLOCATOR.allocated();
+
+    let live = timeouts(&background);
+    assert_threads(&threads);
+    let armed = ALLOCATOR.allocated();
+    for (_, cancel) in &live {
+        cancel.cancel();
+    }
+    assert!(live
+        .iter()
+        .all(|(ctx, _)| ctx.err() == Some(Error::Canceled)));
+    // The contexts are still there. Their timers are not: each took at least an instant.
+    assert!(ALLOCATOR.allocated() + COUNT * size_of::<Instant>() <= armed);
+    drop(live);
+    assert_nothing_left_since(idle);
+
+    drop(timeouts(&background));
+    assert_nothing_left_since(idle);
+
+    let (parent, cancel) = background.with_cancel();
+    let live = timeouts(&parent);
+    let armed = ALLOCATOR.allocated();
+    cancel.cancel();
+    assert!(ALLOCATOR.allocated() + COUNT * size_of::<Instant>() <= armed);
+    drop((live, parent, cancel));
+    assert_nothing_left_since(idle);
+
+    let last = expired();
+    assert_threads(&threads);
+    drop((first, last));
+}
+
+/// Everything that there is, but for deadlines.
+fn use_no_deadline() {
+    let (ctx, cancel) = Context::background().with_timeout(Duration::MAX);
+    let (child, _cancel_child) = ctx.with_cancel_cause();
+    let stop = child.after_func(|| unreachable!());
+    assert!(stop.stop());
+    let done = child.without_cancel().done();
+    assert!(done.is_empty());
+    assert_eq!(child.sleep(Duration::from_millis(1)), Ok(()));
+    cancel.cancel();
+    assert_eq!(child.wait(), Error::Canceled);
+}
+
+/// A context whose deadline has just passed. To drop it at once might leave that to a thread more:
+/// the timer's has nothing to do with what a context may own.
+fn expired() -> Context {
+    let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    let done = ctx.done().recv_timeout(HANGS);
+    assert_eq!(done, Err(RecvTimeoutError::Disconnected));
+    ctx
+}
+
+fn timeouts(parent: &Context) -> Vec<(Context, CancelFunc)> {
+    (0..COUNT).map(|_| parent.with_timeout(HOUR)).collect()
+}
+
+/// Leaves some room for what the timer's thread does meanwhile, but not a byte for each context.
+#[track_caller]
+fn assert_nothing_left_since(idle: usize) {
+    let now = ALLOCATOR.allocated();
+    assert!(now < idle + COUNT, "{idle} bytes before, {now} bytes now");
+}
+
+/// The threads of this process are these. Only Linux tells.
+#[track_caller]
+fn assert_threads(expected: &[String]) {
+    if cfg!(target_os = "linux") {
+        let cut = |name: &String| name.chars().take(15).collect::<String>();
+        let mut expected: Vec<_> = expected.iter().map(cut).collect();
+        expected.sort();
+        assert_eq!(threads(), expected);
+    }
+}
+
+/// The names of the threads of this process, of each the 15 characters that Linux keeps.
+fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task");
+    let names = tasks.into_iter().flatten().flatten().map(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap();
+        name.trim_end().to_string()
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
