@@ -23,7 +23,8 @@ use crate::tree::Node;
 /// cancel.cancel(); // prints nothing
 /// ```
 pub struct AfterFunc {
-    node: Weak<Node>,
+    /// `None` if the context cannot be cancelled.
+    node: Option<Weak<Node>>,
     callback: Arc<Callback>,
 }
 
@@ -35,7 +36,7 @@ impl AfterFunc {
             node.register(&callback);
         }
         AfterFunc {
-            node: node.map(Arc::downgrade).unwrap_or_default(),
+            node: node.map(Arc::downgrade),
             callback,
         }
     }
@@ -60,11 +61,16 @@ impl AfterFunc {
     /// assert!(!started.stop());
     /// ```
     pub fn stop(&self) -> bool {
+        let Some(node) = &self.node else {
+            return self.callback.stop().is_some();
+        };
+        // Once the context is done it is too late, also where the function has not been come to yet.
+        let Some(node) = node.upgrade().filter(|node| node.err().is_none()) else {
+            return false;
+        };
         let task = self.callback.stop();
         if task.is_some() {
-            if let Some(node) = self.node.upgrade() {
-                node.unregister(&self.callback);
-            }
+            node.unregister(&self.callback);
         }
         task.is_some()
     }

@@ -538,8 +538,8 @@ impl Node {
             })
             .collect();
         let watches = self.detach(Presence::Gone);
-        drop((watch, watches));
         ready.into_iter().for_each(pool::start);
+        drop((watch, watches));
 
         match mem::replace(&mut self.kind, Kind::Detached) {
             Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),

@@ -374,6 +374,34 @@ fn an_after_func_is_either_stopped_or_run() {
 }
 
 #[test]
+fn an_after_func_of_a_context_that_is_seen_done_cannot_be_stopped() {
+    race(
+        100_000,
+        |round| {
+            let (ctx, cancel) = Context::background().with_cancel();
+            let done = (round % 2 == 0).then(|| ctx.done());
+            let (run, ran) = bounded(2);
+            let stop = ctx.after_func(move || run.send(()).unwrap());
+            ((cancel, ran), (ctx, done, stop))
+        },
+        |(cancel, ran)| {
+            cancel.cancel();
+            ran
+        },
+        |(ctx, done, stop)| {
+            while !done.as_ref().map_or(ctx.err().is_some(), is_closed) {
+                hint::spin_loop();
+            }
+            stop.stop()
+        },
+        |round, ran, stopped| {
+            assert!(!stopped, "round {round}");
+            assert_eq!(found(&ran), Some(()), "round {round}");
+        },
+    );
+}
+
+#[test]
 fn an_after_func_registered_during_a_cancel_runs_once_and_finds_the_context_done() {
     race(
         100_000,
