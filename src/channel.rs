@@ -1,11 +1,17 @@
 //! Blocking calls that end with the context.
 
+mod error;
+
+use std::fmt;
+use std::iter::FusedIterator;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{at, never, select_biased};
+use crossbeam_channel::{at, never, select_biased, Receiver, Sender, TryRecvError, TrySendError};
 
 use crate::context::Context;
 use crate::error::Error;
+
+pub use self::error::{RecvError, SendError};
 
 impl Context {
     /// Blocks until the context is done, and says why it is.
@@ -62,5 +68,157 @@ impl Context {
                 recv(timer) -> _ => return self.check(),
             }
         }
+    }
+
+    /// Receives a message: blocks until there is one, until the channel is disconnected, or until the
+    /// context is done.
+    ///
+    /// A context that is done wins, even if a message waits; the message stays in the channel.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Done`] if the context is done, before or meanwhile; [`RecvError::Disconnected`] if
+    /// the channel is empty and disconnected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use go_context::{crossbeam_channel::unbounded, Context, Error, RecvError};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let (jobs_in, jobs) = unbounded();
+    /// jobs_in.send(1).unwrap();
+    /// jobs_in.send(2).unwrap();
+    /// assert_eq!(ctx.recv(&jobs), Ok(1));
+    /// cancel.cancel();
+    /// assert_eq!(ctx.recv(&jobs), Err(RecvError::Done(Error::Canceled)));
+    /// assert_eq!(jobs.len(), 1);
+    /// ```
+    pub fn recv<T>(&self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        loop {
+            self.check().map_err(RecvError::Done)?;
+            match receiver.try_recv() {
+                Ok(message) => return Ok(message),
+                Err(TryRecvError::Disconnected) => return Err(RecvError::Disconnected),
+                Err(TryRecvError::Empty) => {}
+            }
+            select_biased! {
+                recv(self.done()) -> _ => {}
+                recv(receiver) -> message => return message.map_err(|_| RecvError::Disconnected),
+            }
+        }
+    }
+
+    /// Sends a message: blocks until there is room for it, or until somebody takes it if the channel
+    /// has no room at all, or until the context is done.
+    ///
+    /// A context that is done wins, even if there is room.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Done`] if the context is done, before or meanwhile; [`SendError::Disconnected`] if
+    /// nobody is left to receive. Either has the message in it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use go_context::{crossbeam_channel::bounded, Context, Error, SendError};
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+    /// let (jobs_in, jobs) = bounded(1);
+    /// assert_eq!(ctx.send(&jobs_in, "first"), Ok(()));
+    /// let refused = ctx.send(&jobs_in, "second"); // there is no room
+    /// assert_eq!(refused, Err(SendError::Done("second", Error::DeadlineExceeded)));
+    /// ```
+    pub fn send<T>(&self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
+        let mut message = message;
+        loop {
+            if let Some(err) = self.err() {
+                return Err(SendError::Done(message, err));
+            }
+            message = match sender.try_send(message) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(message)) => {
+                    return Err(SendError::Disconnected(message));
+                }
+                Err(TrySendError::Full(message)) => message,
+            };
+            select_biased! {
+                recv(self.done()) -> _ => {}
+                send(sender, message) -> sent => {
+                    return sent.map_err(|err| SendError::Disconnected(err.into_inner()));
+                }
+            }
+        }
+    }
+
+    /// Goes through the messages of a channel, until it is disconnected or the context is done: Go's
+    /// `for range`, with an end.
+    ///
+    /// `next` blocks as [`recv`](Context::recv) does, and a context that is done wins here too. Ask
+    /// [`check`](Context::check) afterwards to know which of the two it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use go_context::{crossbeam_channel::unbounded, Context};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let (jobs_in, jobs) = unbounded();
+    /// for job in 1..=10 {
+    ///     jobs_in.send(job).unwrap();
+    /// }
+    /// let mut last = 0;
+    /// for job in ctx.iter(&jobs) {
+    ///     last = job;
+    ///     if job == 3 {
+    ///         cancel.cancel();
+    ///     }
+    /// }
+    /// assert_eq!(last, 3);
+    /// assert!(ctx.check().is_err());
+    /// ```
+    pub fn iter<'a, T>(&'a self, receiver: &'a Receiver<T>) -> Iter<'a, T> {
+        Iter {
+            ctx: self,
+            receiver,
+        }
+    }
+}
+
+/// The messages of a channel while a context is not done. Made by [`Context::iter`].
+///
+/// # Examples
+///
+/// ```
+/// use go_context::{crossbeam_channel::unbounded, Context};
+///
+/// let (jobs_in, jobs) = unbounded();
+/// jobs_in.send(1).unwrap();
+/// drop(jobs_in);
+/// assert_eq!(Context::background().iter(&jobs).sum::<u32>(), 1);
+/// ```
+#[must_use = "an iterator does nothing unless it is asked"]
+pub struct Iter<'a, T> {
+    ctx: &'a Context,
+    receiver: &'a Receiver<T>,
+}
+
+impl<T> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.ctx.recv(self.receiver).ok()
+    }
+}
+
+impl<T> FusedIterator for Iter<'_, T> {}
+
+impl<T> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter")
+            .field("context", self.ctx)
+            .finish_non_exhaustive()
     }
 }

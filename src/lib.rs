@@ -147,6 +147,7 @@ mod callback;
 mod cancel;
 mod cancellation;
 mod channel;
+mod condvar;
 mod context;
 mod custom;
 mod deadline;
@@ -156,6 +157,7 @@ mod error;
 mod foreign;
 mod merge;
 mod pool;
+mod scope;
 mod slab;
 mod sync;
 mod timer;
@@ -167,10 +169,12 @@ pub use crossbeam_channel;
 
 pub use crate::after_func::AfterFunc;
 pub use crate::cancel::{CancelCauseFunc, CancelFunc, DropGuard};
+pub use crate::channel::{Iter, RecvError, SendError};
 pub use crate::context::Context;
 pub use crate::custom::{CustomContext, Lookup};
 pub use crate::deadline::Deadline;
 pub use crate::error::{Cause, Error};
+pub use crate::scope::Scope;
 pub use crate::value::Key;
 
 /// The snippets of the README are tested too.

@@ -1,0 +1,125 @@
+//! Why nothing was received or sent.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use crate::error::Error;
+
+/// Why [`Context::recv`](crate::Context::recv) brought nothing.
+///
+/// It turns into an [`io::Error`], where a disconnected channel is [`io::ErrorKind::BrokenPipe`].
+///
+/// # Examples
+///
+/// ```
+/// use go_context::{crossbeam_channel::bounded, Context, RecvError};
+///
+/// let (jobs_in, jobs) = bounded::<u32>(8);
+/// drop(jobs_in);
+/// let ctx = Context::background();
+/// assert_eq!(ctx.recv(&jobs), Err(RecvError::Disconnected));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecvError {
+    /// The context is done, with this error.
+    Done(Error),
+    /// The channel is empty, and nobody is left to send.
+    Disconnected,
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecvError::Done(err) => err.fmt(f),
+            RecvError::Disconnected => f.pad("receiving on an empty and disconnected channel"),
+        }
+    }
+}
+
+impl StdError for RecvError {}
+
+impl From<RecvError> for io::Error {
+    fn from(err: RecvError) -> io::Error {
+        match err {
+            RecvError::Done(err) => err.into(),
+            RecvError::Disconnected => io::Error::new(io::ErrorKind::BrokenPipe, err),
+        }
+    }
+}
+
+/// Why [`Context::send`](crate::Context::send) sent nothing, with what was to be sent.
+///
+/// It turns into an [`io::Error`], where a disconnected channel is [`io::ErrorKind::BrokenPipe`]; then
+/// the value is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use go_context::{crossbeam_channel::bounded, Context, Error, SendError};
+///
+/// let (jobs_in, _jobs) = bounded(8);
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// cancel.cancel();
+/// let refused = ctx.send(&jobs_in, "job").unwrap_err();
+/// assert_eq!(refused, SendError::Done("job", Error::Canceled));
+/// assert_eq!(refused.into_inner(), "job");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum SendError<T> {
+    /// The context is done, with this error.
+    Done(T, Error),
+    /// Nobody is left to receive.
+    Disconnected(T),
+}
+
+impl<T> SendError<T> {
+    /// What was to be sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use go_context::{crossbeam_channel::bounded, Context};
+    ///
+    /// let (jobs_in, jobs) = bounded(8);
+    /// drop(jobs);
+    /// let refused = Context::background().send(&jobs_in, "job").unwrap_err();
+    /// assert_eq!(refused.into_inner(), "job");
+    /// ```
+    pub fn into_inner(self) -> T {
+        match self {
+            SendError::Done(value, _) | SendError::Disconnected(value) => value,
+        }
+    }
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Done(_, err) => write!(f, "Done(.., {err:?})"),
+            SendError::Disconnected(_) => f.write_str("Disconnected(..)"),
+        }
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Done(_, err) => err.fmt(f),
+            SendError::Disconnected(_) => f.pad("sending on a disconnected channel"),
+        }
+    }
+}
+
+impl<T> StdError for SendError<T> {}
+
+impl<T> From<SendError<T>> for io::Error {
+    fn from(err: SendError<T>) -> io::Error {
+        match err {
+            SendError::Done(_, err) => err.into(),
+            SendError::Disconnected(_) => {
+                io::Error::new(io::ErrorKind::BrokenPipe, err.to_string())
+            }
+        }
+    }
+}
