@@ -94,10 +94,33 @@
 //! }
 //! ```
 //!
-//! To sleep or just to wait there are [`sleep`](Context::sleep) and [`wait`](Context::wait). For
-//! what cannot be selected on, such as a condition variable or a socket, there is
+//! For one channel there are [`recv`](Context::recv), [`send`](Context::send) and
+//! [`iter`](Context::iter), in which a context that is done wins every time; to sleep or just to wait,
+//! [`sleep`](Context::sleep) and [`wait`](Context::wait); for a condition variable,
+//! [`wait_while`](Context::wait_while). For what cannot be selected on, such as a socket, there is
 //! [`after_func`](Context::after_func): have it end the wait from outside. No thread is ever stopped
 //! by force.
+//!
+//! # Groups
+//!
+//! [`Context::scope`] is Go's errgroup on std's scoped threads: workers that borrow from the stack,
+//! stop at the first error, and have all ended when it returns.
+//!
+//! ```
+//! use std::{fs, io};
+//! use go_context::Context;
+//!
+//! let paths = vec!["Cargo.toml", "README.md"];
+//! let sizes: io::Result<u64> = Context::background().scope(|s| {
+//!     s.set_limit(4);
+//!     let sizes: Vec<_> = paths
+//!         .iter()
+//!         .map(|path| s.spawn(move |_| Ok(fs::metadata(path)?.len())))
+//!         .collect();
+//!     sizes.iter().filter_map(|size| size.recv().ok()).sum()
+//! });
+//! assert!(sizes.unwrap() > 0);
+//! ```
 //!
 //! # Deadlines
 //!
@@ -137,8 +160,11 @@
 //!   only the time that is left. One too far ahead for an `Instant` is no deadline.
 //! - A panic in a callback does not end the process.
 //! - [`merge`](Context::merge), [`check`](Context::check), [`remaining`](Context::remaining),
-//!   [`wait`](Context::wait), [`sleep`](Context::sleep) and
+//!   [`wait`](Context::wait), [`sleep`](Context::sleep), [`recv`](Context::recv),
+//!   [`send`](Context::send), [`iter`](Context::iter), [`wait_while`](Context::wait_while) and
 //!   [`AfterFunc::stop_and_wait`] have no counterpart.
+//!
+//! The [guide] goes from Go to here by task.
 
 #![forbid(unsafe_code)]
 
@@ -176,6 +202,10 @@ pub use crate::deadline::Deadline;
 pub use crate::error::{Cause, Error};
 pub use crate::scope::Scope;
 pub use crate::value::Key;
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 
 /// The snippets of the README are tested too.
 #[cfg(doctest)]
