@@ -156,6 +156,8 @@ mod error;
 mod foreign;
 mod merge;
 mod pool;
+#[cfg(feature = "signal")]
+pub mod signal;
 mod slab;
 mod sync;
 mod timer;
