@@ -536,7 +536,7 @@ impl Context {
     }
 
     /// A context at `node`, with the values of this one.
-    fn child(&self, node: Arc<Node>) -> (Context, Arc<Node>) {
+    pub(crate) fn child(&self, node: Arc<Node>) -> (Context, Arc<Node>) {
         let ctx = Context {
             node: Some(node.clone()),
             values: self.values.clone(),

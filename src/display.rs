@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::iter;
 use std::time::{Duration, Instant};
 
 use crate::context::Context;
@@ -75,6 +76,7 @@ enum Part<'a> {
 fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
     let mut node = ctx.node.as_deref();
     let mut layers = ctx.values.layers().peekable();
+    let mut openings = 0;
     // Two lists in one order: what was derived last is the deeper of the two.
     loop {
         let depth = node.map_or(0, Node::depth);
@@ -83,14 +85,19 @@ fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
             continue;
         }
         let Some(inner) = node else {
-            return parts.push(Part::Text("context.Background"));
+            parts.push(Part::Text("context.Background"));
+            break;
         };
         parts.push(Part::Node(inner));
-        if matches!(inner.kind(), Kind::Todo | Kind::Custom(_)) {
-            return;
+        match inner.kind() {
+            Kind::Todo | Kind::Custom(_) => break,
+            Kind::Signals(_) => openings += 1,
+            _ => {}
         }
         node = inner.parent().map(|parent| &**parent);
     }
+    // They stand around all that was derived before.
+    parts.extend(iter::repeat_with(|| Part::Text("signal.NotifyContext(")).take(openings));
 }
 
 fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,6 +105,7 @@ fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Kind::Todo => f.write_str("context.TODO"),
         Kind::Custom(foreign) => foreign.name(f),
         Kind::Cancel => f.write_str(".WithCancel"),
+        Kind::Signals(names) => write!(f, ", [{}])", names.0),
         Kind::Detached => f.write_str(".WithoutCancel"),
         Kind::Deadline(_) => match node.deadline() {
             Some(deadline) => write!(f, ".WithDeadline([{}])", TimeLeft::until(deadline)),

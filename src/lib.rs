@@ -184,6 +184,8 @@ mod foreign;
 mod merge;
 mod pool;
 mod scope;
+#[cfg(feature = "signal")]
+pub mod signal;
 mod slab;
 mod sync;
 mod timer;

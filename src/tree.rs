@@ -58,6 +58,8 @@ use self::walk::Aftermath;
 pub(crate) enum Kind {
     Todo,
     Cancel,
+    /// As `Cancel`, for signals to cancel.
+    Signals(Box<SignalNames>),
     /// `without_cancel`: a node that holds its parent and does not listen to it.
     Detached,
     Deadline(Box<Expiry>),
@@ -72,6 +74,9 @@ pub(crate) enum Kind {
 pub(crate) struct Expiry {
     cause: Option<Cause>,
 }
+
+/// The names of the signals that cancel a node, as they are printed.
+pub(crate) struct SignalNames(pub(crate) String);
 
 /// A hold on a parent, and the place in its table.
 pub(crate) struct Tie {
@@ -183,6 +188,14 @@ impl Node {
     pub(crate) fn with_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline());
         Node::new(parent, Kind::Cancel, depth, inherited).attached()
+    }
+
+    /// A child for signals to cancel.
+    #[cfg_attr(not(feature = "signal"), allow(dead_code))]
+    pub(crate) fn with_signals(parent: Option<Arc<Node>>, depth: u32, names: String) -> Arc<Node> {
+        let inherited = parent.as_ref().and_then(|parent| parent.deadline());
+        let kind = Kind::Signals(Box::new(SignalNames(names)));
+        Node::new(parent, kind, depth, inherited).attached()
     }
 
     /// A child with a deadline of its own; if the parent's comes first, that will do.

@@ -16,9 +16,7 @@ impl Expire for Node {
     fn expire(self: Arc<Self>) {
         let mut aftermath = self.time_out();
         aftermath.bury(self);
-        if !aftermath.is_empty() {
-            pool::start(Box::new(move || drop(aftermath)));
-        }
+        aftermath.hand_over();
     }
 }
 
@@ -149,6 +147,13 @@ impl Aftermath {
         if let Some(node) = Arc::into_inner(node) {
             self.watches.extend(node.detach(Presence::Gone));
             self.nodes.push(node);
+        }
+    }
+
+    /// Has another thread do it, if there is anything to do.
+    pub(crate) fn hand_over(self) {
+        if !self.is_empty() {
+            pool::start(Box::new(move || drop(self)));
         }
     }
 
