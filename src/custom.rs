@@ -13,7 +13,7 @@ use crate::pool::Task;
 use crate::sync::Arc;
 use crate::tree::Node;
 use crate::unwind::FirstPanic;
-use crate::value::{Key, Layer, Link, Values};
+use crate::value::{Head, Key, Layer, Step, Types, Values, Wanted};
 
 /// A context of your own making, for [`Context::custom`]: what in Go is any type that implements the
 /// interface.
@@ -250,14 +250,7 @@ impl Context {
         let wrapped = inner.wrapped().and_then(|wrapped| wrapped.node.as_ref());
         Context {
             node: Some(Node::custom(foreign, wrapped)),
-            values: Values::new(Custom {
-                link: Link {
-                    below: Values::default(),
-                    key: None,
-                    depth: 0,
-                },
-                inner,
-            }),
+            values: Values::new(Custom { inner }),
         }
     }
 }
@@ -286,22 +279,35 @@ impl<T: CustomContext> Source for Arc<T> {
 
 /// The values of a custom context.
 struct Custom<T> {
-    link: Link,
     inner: Arc<T>,
 }
 
 impl<T: CustomContext> Layer for Custom<T> {
-    fn link(&self) -> &Link {
-        &self.link
+    fn head(&self) -> Head {
+        Head {
+            types: Types::ALL,
+            depth: 0,
+        }
     }
 
-    fn find<'a>(&'a self, key: &dyn Any) -> Option<&'a dyn Any> {
-        let mut lookup = Lookup { key, found: None };
+    fn below(&self) -> Option<&dyn Layer> {
+        None
+    }
+
+    fn search<'a>(&'a self, wanted: Wanted<'_>) -> Step<'a> {
+        let mut lookup = Lookup {
+            key: wanted.key,
+            found: None,
+        };
         self.inner.value(&mut lookup);
-        lookup.found
+        lookup.found.map_or(Step::On(None, None), Step::Found)
     }
 
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 

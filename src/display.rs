@@ -80,7 +80,7 @@ fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
     // Two lists in one order: what was derived last is the deeper of the two.
     loop {
         let depth = node.map_or(0, Node::depth);
-        if let Some(layer) = layers.next_if(|layer| layer.link().depth > depth) {
+        if let Some(layer) = layers.next_if(|layer| layer.head().depth > depth) {
             parts.push(Part::Layer(layer));
             continue;
         }

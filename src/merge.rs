@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::sync::Arc;
 use crate::tree::Node;
 use crate::unwind::FirstPanic;
-use crate::value::{Layer, Link, Values};
+use crate::value::{Head, Layer, Step, Values, Wanted};
 
 impl Context {
     /// A child of two parents: it is done when either is, with the error and cause of the one that
@@ -37,15 +37,13 @@ impl Context {
     pub fn merge(&self, other: &Context) -> (Context, CancelFunc) {
         let depth = self.depth();
         let node = Node::merge(self.node.clone(), other.node.clone(), depth);
+        let types = self.values.types().with(other.values.types());
         let ctx = Context {
             node: Some(node.clone()),
             values: Values::new(Join {
-                link: Link {
-                    below: self.values.clone(),
-                    key: None,
-                    depth,
-                },
+                below: self.values.clone(),
                 other: other.clone(),
+                head: Head { types, depth },
             }),
         };
         (ctx, CancelFunc::new(node))
@@ -54,24 +52,30 @@ impl Context {
 
 /// The values of the second parent, and its name for `Display`.
 pub(crate) struct Join {
-    link: Link,
+    below: Values,
     pub(crate) other: Context,
+    head: Head,
 }
 
 impl Layer for Join {
-    fn link(&self) -> &Link {
-        &self.link
+    fn head(&self) -> Head {
+        self.head
     }
 
-    fn find<'a>(&'a self, _: &dyn Any) -> Option<&'a dyn Any> {
-        None
+    fn below(&self) -> Option<&dyn Layer> {
+        self.below.top()
     }
 
-    fn other(&self) -> Option<&Values> {
-        Some(&self.other.values).filter(|values| !values.same(&self.link.below))
+    fn search<'a>(&'a self, _: Wanted<'_>) -> Step<'a> {
+        let other = Some(&self.other.values).filter(|values| !values.same(&self.below));
+        Step::On(self.below(), other)
     }
 
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 
@@ -80,11 +84,11 @@ impl Layer for Join {
     }
 
     fn unlink(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values {
-        let Some(Join { link, other }) = Arc::into_inner(self) else {
+        let Some(join) = Arc::into_inner(self) else {
             return Values::default();
         };
-        more.push(other.values);
-        panics.catch(|| drop(other.node));
-        link.below
+        more.push(join.other.values);
+        panics.catch(|| drop(join.other.node));
+        join.below
     }
 }

@@ -2,6 +2,7 @@
 
 use std::any::{type_name, Any, TypeId};
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::iter;
 
 use crate::sync::Arc;
@@ -93,18 +94,16 @@ pub(crate) struct Values(Option<Arc<dyn Layer>>);
 
 /// One value, or what else can have values, on top of those before it.
 pub(crate) trait Layer: Send + Sync {
-    fn link(&self) -> &Link;
+    fn head(&self) -> Head;
 
-    /// The value under `key`, if this very layer has it. The key is a reference to one, and so is
-    /// what comes back to a value of its type.
-    fn find<'a>(&'a self, key: &dyn Any) -> Option<&'a dyn Any>;
+    fn below(&self) -> Option<&dyn Layer>;
 
-    /// Other values, to be searched when those below have been.
-    fn other(&self) -> Option<&Values> {
-        None
-    }
+    /// Looks for a value in this layer, and perhaps in some of those below.
+    fn search<'a>(&'a self, key: Wanted<'_>) -> Step<'a>;
 
     fn as_any(&self) -> &dyn Any;
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
     /// What it adds to the text of a context.
     fn text(&self) -> String;
@@ -114,31 +113,134 @@ pub(crate) trait Layer: Send + Sync {
     fn unlink(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values;
 }
 
-pub(crate) struct Link {
-    pub(crate) below: Values,
-    /// The type of the key, where the layer has one: saves a look at the layer itself.
-    pub(crate) key: Option<TypeId>,
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Head {
+    /// Which types of keys there may be in this layer and below.
+    pub(crate) types: Types,
     /// How many derivations lie between this layer and the root, those of nodes counted too.
     pub(crate) depth: u32,
 }
 
+/// How a search goes on.
+pub(crate) enum Step<'a> {
+    /// A reference to a value of the key's type.
+    Found(&'a dyn Any),
+    /// With the layers below, and when they have been searched, with other values.
+    On(Option<&'a dyn Layer>, Option<&'a Values>),
+}
+
+/// A reference to a key, and its type.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'k> {
+    pub(crate) key: &'k dyn Any,
+    types: Types,
+}
+
+/// A set of types, in which some may seem to be that are not: a bit for each, that of its hash. So a
+/// key of a type that nobody has used is not looked for at all.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Types(u32);
+
+impl Types {
+    pub(crate) const ALL: Types = Types(u32::MAX);
+
+    fn one(id: TypeId) -> Types {
+        /// A type's identity is a hash already.
+        struct Fold(u64);
+
+        impl Hasher for Fold {
+            fn write(&mut self, bytes: &[u8]) {
+                for byte in bytes {
+                    self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+                }
+            }
+            fn write_u64(&mut self, n: u64) {
+                self.0 ^= n;
+            }
+            fn finish(&self) -> u64 {
+                self.0
+            }
+        }
+
+        let mut fold = Fold(0);
+        id.hash(&mut fold);
+        Types(1 << (fold.finish() >> 59))
+    }
+
+    pub(crate) fn with(self, others: Types) -> Types {
+        Types(self.0 | others.0)
+    }
+
+    fn meets(self, others: Types) -> bool {
+        self.0 & others.0 != 0
+    }
+}
+
 struct Pair<K: Key> {
-    link: Link,
+    below: Below<K>,
+    head: Head,
     key: K,
     value: K::Value,
 }
 
-impl<K: Key> Layer for Pair<K> {
-    fn link(&self) -> &Link {
-        &self.link
+/// Keys of one type often follow each other. Among them a search needs no help of the trait.
+enum Below<K: Key> {
+    Same(Arc<Pair<K>>),
+    Any(Values),
+}
+
+impl<K: Key> Below<K> {
+    fn new(values: &Values) -> Below<K> {
+        match &values.0 {
+            Some(top) if top.as_any().is::<Pair<K>>() => match top.clone().into_any().downcast() {
+                Ok(pair) => Below::Same(pair),
+                Err(_) => Below::Any(values.clone()),
+            },
+            _ => Below::Any(values.clone()),
+        }
     }
 
-    fn find<'a>(&'a self, key: &dyn Any) -> Option<&'a dyn Any> {
-        let key: &K = key.downcast_ref()?;
-        (self.key == *key).then_some(&self.value)
+    fn top(&self) -> Option<&dyn Layer> {
+        match self {
+            Below::Same(pair) => Some(&**pair),
+            Below::Any(values) => values.0.as_deref(),
+        }
+    }
+}
+
+impl<K: Key> Layer for Pair<K> {
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn below(&self) -> Option<&dyn Layer> {
+        self.below.top()
+    }
+
+    fn search<'a>(&'a self, wanted: Wanted<'_>) -> Step<'a> {
+        if !self.head.types.meets(wanted.types) {
+            return Step::On(None, None);
+        }
+        let Some(key) = wanted.key.downcast_ref::<K>() else {
+            return Step::On(self.below(), None);
+        };
+        let mut pair = self;
+        loop {
+            if pair.key == *key {
+                return Step::Found(&pair.value);
+            }
+            match &pair.below {
+                Below::Same(below) => pair = below,
+                Below::Any(values) => return Step::On(values.0.as_deref(), None),
+            }
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 
@@ -148,12 +250,15 @@ impl<K: Key> Layer for Pair<K> {
     }
 
     fn unlink(self: Arc<Self>, panics: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
-        let Some(Pair { link, key, value }) = Arc::into_inner(self) else {
+        let Some(pair) = Arc::into_inner(self) else {
             return Values::default();
         };
-        panics.catch(|| drop(key));
-        panics.catch(|| drop(value));
-        link.below
+        panics.catch(|| drop(pair.key));
+        panics.catch(|| drop(pair.value));
+        match pair.below {
+            Below::Same(below) => Values(Some(below)),
+            Below::Any(values) => values,
+        }
     }
 }
 
@@ -163,12 +268,13 @@ impl Values {
     }
 
     pub(crate) fn with<K: Key>(&self, key: K, value: K::Value, depth: u32) -> Values {
-        let link = Link {
-            below: self.clone(),
-            key: Some(TypeId::of::<K>()),
-            depth,
-        };
-        Values::new(Pair { link, key, value })
+        let types = self.types().with(Types::one(TypeId::of::<K>()));
+        Values::new(Pair {
+            below: Below::new(self),
+            head: Head { types, depth },
+            key,
+            value,
+        })
     }
 
     pub(crate) fn get<K: Key>(&self, key: &K) -> Option<&K::Value> {
@@ -178,37 +284,48 @@ impl Values {
     /// The nearest value under a key. Where two lists were merged, all of the first comes before the
     /// second; a list that is reached in many ways is searched once.
     pub(crate) fn find(&self, key: &dyn Any) -> Option<&dyn Any> {
-        let key_type = key.type_id();
+        let types = Types::one(key.type_id());
+        if !self.types().meets(types) {
+            return None;
+        }
         let mut pending: Vec<&Values> = Vec::new();
         let mut searched: BTreeSet<*const Values> = BTreeSet::new();
-        let mut values = self;
+        let mut next = self.0.as_deref();
         loop {
-            for layer in values.layers() {
-                let keyed = layer.link().key;
-                if keyed.map_or(true, |keyed| keyed == key_type) {
-                    if let Some(value) = layer.find(key) {
-                        return Some(value);
+            while let Some(layer) = next {
+                match layer.search(Wanted { key, types }) {
+                    Step::Found(value) => return Some(value),
+                    Step::On(below, other) => {
+                        next = below;
+                        pending.extend(other);
                     }
                 }
-                if keyed.is_none() {
-                    pending.extend(layer.other());
-                }
             }
-            values = loop {
+            next = loop {
                 let other = pending.pop()?;
                 if searched.insert(other) {
-                    break other;
+                    break other.0.as_deref();
                 }
             };
         }
     }
 
+    /// From the nearest to the farthest.
     pub(crate) fn layers(&self) -> impl Iterator<Item = &dyn Layer> {
-        iter::successors(self.0.as_deref(), |layer| layer.link().below.0.as_deref())
+        iter::successors(self.top(), |layer| layer.below())
+    }
+
+    pub(crate) fn top(&self) -> Option<&dyn Layer> {
+        self.0.as_deref()
     }
 
     pub(crate) fn depth(&self) -> u32 {
-        self.0.as_deref().map_or(0, |layer| layer.link().depth)
+        self.top().map_or(0, |layer| layer.head().depth)
+    }
+
+    pub(crate) fn types(&self) -> Types {
+        self.top()
+            .map_or(Types::default(), |layer| layer.head().types)
     }
 
     pub(crate) fn same(&self, other: &Values) -> bool {
