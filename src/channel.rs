@@ -78,7 +78,8 @@ impl Context {
     /// # Errors
     ///
     /// [`RecvError::Done`] if the context is done, before or meanwhile; [`RecvError::Disconnected`] if
-    /// the channel is empty and disconnected.
+    /// the channel is empty and disconnected. If it was disconnected because the context is done, that
+    /// is `Done`.
     ///
     /// # Examples
     ///
@@ -97,15 +98,16 @@ impl Context {
     pub fn recv<T>(&self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         loop {
             self.check().map_err(RecvError::Done)?;
-            match receiver.try_recv() {
-                Ok(message) => return Ok(message),
-                Err(TryRecvError::Disconnected) => return Err(RecvError::Disconnected),
-                Err(TryRecvError::Empty) => {}
-            }
-            select_biased! {
-                recv(self.done()) -> _ => {}
-                recv(receiver) -> message => return message.map_err(|_| RecvError::Disconnected),
-            }
+            let message = match receiver.try_recv() {
+                Err(TryRecvError::Empty) => select_biased! {
+                    recv(self.done()) -> _ => continue,
+                    recv(receiver) -> message => message.ok(),
+                },
+                message => message.ok(),
+            };
+            // Who had the other end may have given it up because the context is done.
+            let why = || self.err().map_or(RecvError::Disconnected, RecvError::Done);
+            return message.ok_or_else(why);
         }
     }
 
@@ -117,7 +119,7 @@ impl Context {
     /// # Errors
     ///
     /// [`SendError::Done`] if the context is done, before or meanwhile; [`SendError::Disconnected`] if
-    /// nobody is left to receive. Either has the message in it.
+    /// nobody is left to receive, and not because the context is done. Either has the message in it.
     ///
     /// # Examples
     ///
@@ -132,25 +134,26 @@ impl Context {
     /// assert_eq!(refused, Err(SendError::Done("second", Error::DeadlineExceeded)));
     /// ```
     pub fn send<T>(&self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
+        // As with `recv`, the channel may be disconnected because the context is done.
+        let refuse = |message| match self.err() {
+            Some(err) => SendError::Done(message, err),
+            None => SendError::Disconnected(message),
+        };
         let mut message = message;
-        loop {
-            if let Some(err) = self.err() {
-                return Err(SendError::Done(message, err));
-            }
+        while self.err().is_none() {
             message = match sender.try_send(message) {
                 Ok(()) => return Ok(()),
-                Err(TrySendError::Disconnected(message)) => {
-                    return Err(SendError::Disconnected(message));
-                }
                 Err(TrySendError::Full(message)) => message,
+                Err(TrySendError::Disconnected(message)) => return Err(refuse(message)),
             };
             select_biased! {
                 recv(self.done()) -> _ => {}
                 send(sender, message) -> sent => {
-                    return sent.map_err(|err| SendError::Disconnected(err.into_inner()));
+                    return sent.map_err(|err| refuse(err.into_inner()));
                 }
             }
         }
+        Err(refuse(message))
     }
 
     /// Goes through the messages of a channel, until it is disconnected or the context is done: Go's

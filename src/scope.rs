@@ -90,7 +90,7 @@ impl Context {
         F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T,
         E: Display + From<io::Error> + Send,
     {
-        run(self, f).map_err(|mut errors| errors.swap_remove(0).1)
+        run(self, 1, f).map_err(|mut errors| errors.swap_remove(0).1)
     }
 
     /// [`scope`](Context::scope), with all the errors of the workers, in the order in which they were
@@ -131,7 +131,7 @@ impl Context {
         F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T,
         E: Display + From<io::Error> + Send,
     {
-        run(self, f).map_err(|mut errors| {
+        run(self, usize::MAX, f).map_err(|mut errors| {
             errors.sort_by_key(|(index, _)| *index);
             errors.into_iter().map(|(_, err)| err).collect()
         })
@@ -395,7 +395,7 @@ where
             drop(slot);
         });
         if let Err(err) = self.threads.start(thread, work) {
-            group.fail(index, E::from(err));
+            group.catch(|| group.fail(index, E::from(err)));
         }
         receiver
     }
@@ -420,8 +420,8 @@ impl<'scope> Threads<'scope> for thread::Scope<'scope, '_> {
     }
 }
 
-/// Runs `f` and the workers it spawns. The errors are in the order of time.
-fn run<'env, T, E, F>(parent: &Context, f: F) -> Result<T, Vec<(usize, E)>>
+/// Runs `f` and the workers it spawns. The errors are in the order of time, at most so many of them.
+fn run<'env, T, E, F>(parent: &Context, most_errors: usize, f: F) -> Result<T, Vec<(usize, E)>>
 where
     F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T,
     E: Display + From<io::Error> + Send,
@@ -430,6 +430,7 @@ where
     let group = Group {
         ctx,
         cancel,
+        most_errors,
         state: Mutex::new(State::default()),
         freed: bounded(1),
     };
@@ -442,28 +443,28 @@ where
         };
         group.catch(|| value = Some(f(scope)));
     });
-    let ended_early = group.ctx.err();
+    group.catch(|| group.answer_for_refused());
     group.catch(|| drop(group.cancel.clone().drop_guard()));
+    if group.has_failed() {
+        group.catch(|| drop(value.take()));
+    }
 
-    let mut state = group.state.into_inner();
+    let state = group.state.into_inner();
     if let Some(payload) = state.panic {
         // Another panic on the way would abort the process.
-        unwind::contain(|| drop(value));
-        unwind::contain(|| drop(state.errors));
+        for err in state.errors {
+            unwind::contain(|| drop(err));
+        }
         resume_unwind(payload);
     }
-    if let (true, true, Some(err)) = (state.errors.is_empty(), state.refused, ended_early) {
-        state.errors.push((0, E::from(err.into())));
-    }
-    match value {
-        Some(value) if state.errors.is_empty() => Ok(value),
-        _ => Err(state.errors),
-    }
+    value.ok_or(state.errors)
 }
 
 struct Group<E> {
     ctx: Context,
     cancel: CancelCauseFunc,
+    /// How many errors to keep.
+    most_errors: usize,
     state: Mutex<State<E>>,
     /// Says that a slot may be free, to one of those who wait. Who gets it passes it on.
     freed: (Sender<()>, Receiver<()>),
@@ -520,19 +521,19 @@ impl<E> Group<E> {
     }
 
     fn slot(&self) -> Option<Slot<'_, E>> {
-        if self.ctx.err().is_some() {
-            return None;
-        }
         let mut state = self.state.lock();
         if state.active >= state.limit {
             return None;
         }
         state.active += 1;
         state.started += 1;
-        Some(Slot {
+        let slot = Slot {
             group: self,
             index: state.started,
-        })
+        };
+        drop(state);
+        // Asked only now: the slot may be that of a worker which has failed.
+        self.ctx.err().is_none().then_some(slot)
     }
 
     /// To be called with the lock released, when a slot may have come free.
@@ -564,6 +565,11 @@ impl<E> Group<E> {
         unwind::contain(|| drop(later));
     }
 
+    fn has_failed(&self) -> bool {
+        let state = self.state.lock();
+        state.panic.is_some() || !state.errors.is_empty()
+    }
+
     /// Cancels the group, with the text of whoever came first.
     fn end(&self, text: String, record: impl FnOnce(&mut State<E>)) {
         let own = into_cause(text);
@@ -575,16 +581,31 @@ impl<E> Group<E> {
     }
 }
 
-impl<E: Display> Group<E> {
+impl<E: Display + From<io::Error>> Group<E> {
     fn fail(&self, index: usize, err: E) {
-        let text = catch_unwind(AssertUnwindSafe(|| err.to_string()));
-        let (text, panic) = match text {
-            Ok(text) => (text, None),
-            Err(payload) => ("an error without a text".to_owned(), Some(payload)),
-        };
-        self.end(text, |state| state.errors.push((index, err)));
-        if let Some(payload) = panic {
-            resume_unwind(payload);
+        let mut text = String::new();
+        self.catch(|| text = err.to_string());
+        let mut surplus = None;
+        self.catch(|| {
+            self.end(text, |state| {
+                if state.errors.len() < self.most_errors {
+                    state.errors.push((index, err));
+                } else {
+                    surplus = Some(err);
+                }
+            });
+        });
+        self.catch(|| drop(surplus));
+    }
+
+    /// Work that was not started is an error, if there is no other.
+    fn answer_for_refused(&self) {
+        let state = self.state.lock();
+        let only = state.refused && state.errors.is_empty();
+        drop(state);
+        if let (true, Some(err)) = (only, self.ctx.err()) {
+            let err = E::from(err.into());
+            self.state.lock().errors.push((0, err));
         }
     }
 }

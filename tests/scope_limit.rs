@@ -1,0 +1,465 @@
+//! Groups with a limit: never too many workers, and nobody who waits for a slot is forgotten.
+
+use std::fmt;
+use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use go_context::crossbeam_channel::{
+    bounded, unbounded, Receiver, RecvTimeoutError, Sender, TryRecvError,
+};
+use go_context::{Context, Scope};
+
+/// Far more than any wait here takes, so that a hang becomes a failure.
+const LIMIT: Duration = Duration::from_secs(30);
+
+type Group<'scope, 'env> = Scope<'scope, 'env, io::Error>;
+
+#[track_caller]
+fn receive<T>(receiver: &Receiver<T>) -> T {
+    receiver.recv_timeout(LIMIT).expect("a message comes")
+}
+
+#[track_caller]
+fn assert_disconnects<T: fmt::Debug>(receiver: &Receiver<T>) {
+    let end = receiver.recv_timeout(LIMIT).expect_err("no message comes");
+    assert_eq!(end, RecvTimeoutError::Disconnected);
+}
+
+/// Runs this on a thread of its own, and fails if it hangs: a group waits for ever.
+#[track_caller]
+fn in_time(f: impl FnOnce() + Send + 'static) {
+    let (tx, end) = bounded::<()>(0);
+    let thread = thread::spawn(move || {
+        let _end = tx;
+        f();
+    });
+    assert_disconnects(&end);
+    thread.join().expect("no panic");
+}
+
+/// Counts who is there at once, and who has been there.
+#[derive(Default)]
+struct Gauge {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    all: AtomicUsize,
+}
+
+impl Gauge {
+    fn visit(&self) -> io::Result<()> {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        self.all.fetch_add(1, Ordering::SeqCst);
+        thread::yield_now();
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+
+    fn all(&self) -> usize {
+        self.all.load(Ordering::SeqCst)
+    }
+}
+
+/// A worker that holds its slot until it is told what to return, or nobody is left to tell it.
+fn occupy(s: Group<'_, '_>) -> Sender<io::Result<()>> {
+    let (release, released) = bounded(1);
+    s.spawn(move |_| match released.recv_timeout(LIMIT) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Disconnected) => Ok(()),
+        Err(RecvTimeoutError::Timeout) => panic!("nobody releases it"),
+    });
+    release
+}
+
+#[test]
+fn a_limit_is_never_exceeded_and_everybody_gets_on() {
+    const MOST: usize = 3;
+    in_time(|| {
+        let gauge = Gauge::default();
+        let ended: io::Result<()> = Context::background().scope(|s| {
+            s.set_limit(MOST);
+            let gauge = &gauge;
+            thread::scope(|outside| {
+                for _ in 0..4 {
+                    outside.spawn(move || (0..250).for_each(|_| drop(s.spawn(|_| gauge.visit()))));
+                }
+            });
+        });
+        assert!(ended.is_ok());
+        assert_eq!(gauge.all(), 1000);
+        assert!(gauge.most() <= MOST, "{} at once", gauge.most());
+    });
+}
+
+#[test]
+fn a_limit_is_reached() {
+    in_time(|| {
+        let ended: io::Result<()> = Context::background().scope(|s| {
+            s.set_limit(3);
+            let occupied: Vec<_> = (0..3).map(|_| occupy(s)).collect();
+            assert!(s.try_spawn(|_| Ok(())).is_err());
+            drop(occupied);
+        });
+        assert!(ended.is_ok());
+    });
+}
+
+#[test]
+fn without_a_limit_nobody_waits() {
+    in_time(|| {
+        let ended: io::Result<()> = Context::background().scope(|s| {
+            let occupied: Vec<_> = (0..50).map(|_| occupy(s)).collect();
+            assert!(s.try_spawn(|_| Ok(())).is_ok());
+            s.set_limit(0);
+            s.set_limit(usize::MAX);
+            assert!(s.try_spawn(|_| Ok(())).is_ok());
+            drop(occupied);
+        });
+        assert!(ended.is_ok());
+    });
+}
+
+#[test]
+fn work_that_finds_no_slot_comes_back_unharmed() {
+    in_time(|| {
+        let ended: io::Result<()> = Context::background().scope(|s| {
+            s.set_limit(1);
+            let occupied = occupy(s);
+            let message = String::from("still here");
+            let work = s.try_spawn(move |_| Ok(message)).expect_err("no slot");
+            let named = thread::Builder::new().name("never".into());
+            let work = s.try_spawn_with(named, work).expect_err("no slot");
+            assert_eq!(work(s.context()).unwrap(), "still here");
+            drop(occupied);
+        });
+        assert!(ended.is_ok());
+    });
+}
+
+#[test]
+fn a_limit_that_is_lowered_leaves_alone_who_runs() {
+    in_time(|| {
+        let ended: io::Result<()> = Context::background().scope(|s| {
+            let (releases, workers): (Vec<_>, Vec<_>) = (0..3)
+                .map(|_| {
+                    let (release, released) = bounded::<()>(0);
+                    let worker = s.spawn(move |ctx| {
+                        assert_disconnects(&released);
+                        assert_eq!(ctx.err(), None);
+                        Ok("undisturbed")
+                    });
+                    (release, worker)
+                })
+                .unzip();
+            s.set_limit(1);
+            for (release, worker) in releases.into_iter().zip(workers) {
+                assert!(s.try_spawn(|_| Ok(())).is_err());
+                drop(release);
+                assert_eq!(receive(&worker), "undisturbed");
+            }
+            let last = s.spawn(|_| Ok("at last"));
+            assert_eq!(receive(&last), "at last");
+        });
+        assert!(ended.is_ok());
+    });
+}
+
+#[test]
+fn a_limit_that_changes_all_the_time_loses_nobody() {
+    in_time(|| {
+        let gauge = Gauge::default();
+        let ended: io::Result<()> = Context::background().scope(|s| {
+            s.set_limit(0);
+            let gauge = &gauge;
+            thread::scope(|outside| {
+                for _ in 0..4 {
+                    outside.spawn(move || (0..100).for_each(|_| drop(s.spawn(|_| gauge.visit()))));
+                }
+                for limit in (0..=4).cycle().take(202) {
+                    s.set_limit(limit);
+                    thread::yield_now();
+                }
+            });
+        });
+        assert!(ended.is_ok());
+        assert_eq!(gauge.all(), 400);
+        assert!(gauge.most() <= 4, "{} at once", gauge.most());
+    });
+}
+
+#[test]
+fn a_slot_is_free_only_when_its_worker_has_told_its_result() {
+    in_time(|| {
+        for _ in 0..500 {
+            let ended: io::Result<()> = Context::background().scope(|s| {
+                s.set_limit(1);
+                let first = s.spawn(|_| Ok(1));
+                let second = s.spawn(|_| Ok(2));
+                assert_eq!(first.try_recv(), Ok(1));
+                assert_eq!(first.try_recv(), Err(TryRecvError::Disconnected));
+                assert_eq!(receive(&second), 2);
+            });
+            assert!(ended.is_ok());
+        }
+    });
+}
+
+#[test]
+fn a_slot_is_given_back_by_a_worker_that_could_not_be_named() {
+    in_time(|| {
+        let ended: io::Result<()> = Context::background().scope(|s| {
+            s.set_limit(1);
+            for _ in 0..3 {
+                let named = thread::Builder::new().name("a\0b".into());
+                let spawned = catch_unwind(AssertUnwindSafe(|| s.spawn_with(named, |_| Ok(()))));
+                assert!(spawned.is_err());
+                let named = thread::Builder::new().name("a\0b".into());
+                let tried = AssertUnwindSafe(|| s.try_spawn_with(named, |_| Ok(())).is_ok());
+                assert!(catch_unwind(tried).is_err());
+            }
+            assert_eq!(s.context().err(), None);
+            assert_eq!(receive(&s.spawn(|_| Ok("usable"))), "usable");
+        });
+        assert!(ended.is_ok());
+    });
+}
+
+#[test]
+fn a_worker_that_waits_for_its_own_slot_is_freed_with_the_context() {
+    in_time(|| {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let ended: io::Result<()> = ctx.scope(|s| {
+            s.set_limit(1);
+            let (began, begins) = bounded(1);
+            let worker = s.spawn(move |_| {
+                began.send(()).unwrap();
+                assert_disconnects(&s.spawn(|_| Ok(())));
+                Ok("freed")
+            });
+            receive(&begins);
+            cancel.cancel();
+            assert_eq!(receive(&worker), "freed");
+        });
+        assert_eq!(ended.unwrap_err().to_string(), "context canceled");
+    });
+}
+
+#[test]
+fn workers_share_the_slots_with_the_workers_that_they_spawn() {
+    /// Works on half of it itself where there is no slot for another.
+    fn halve<'scope>(s: Group<'scope, '_>, size: usize, gauge: &'scope Gauge) -> io::Result<()> {
+        if size == 1 {
+            return gauge.visit();
+        }
+        if let Err(work) = s.try_spawn(move |_| halve(s, size / 2, gauge)) {
+            work(s.context())?;
+        }
+        halve(s, size / 2, gauge)
+    }
+    in_time(|| {
+        let gauge = Gauge::default();
+        let ended: io::Result<io::Result<()>> = Context::background().scope(|s| {
+            s.set_limit(2);
+            halve(s, 256, &gauge)
+        });
+        assert!(ended.unwrap().is_ok());
+        assert_eq!(gauge.all(), 256);
+        // Two workers, and the thread of `f`.
+        assert!(gauge.most() <= 3, "{} at once", gauge.most());
+    });
+}
+
+// Those who wait
+
+/// How many threads wait for a slot.
+const WAITERS: usize = 6;
+
+/// A group of which all slots are taken.
+struct Full<'a, 'scope, 'env> {
+    group: Group<'scope, 'env>,
+    /// Ends the worker that has a slot.
+    occupied: Sender<io::Result<()>>,
+    /// Brings a message from each worker that runs.
+    ran: &'a Receiver<()>,
+}
+
+/// Has threads wait for a slot while `f` does something about it. What `f` returns is held until each
+/// of them has got one or given up. Says how the group ended, and how many workers ran.
+fn while_others_wait<T>(
+    ctx: &Context,
+    limit: usize,
+    f: impl FnOnce(Full<'_, '_, '_>) -> T,
+) -> (io::Result<()>, usize) {
+    let gauge = Gauge::default();
+    let (run, ran) = unbounded();
+    let ended = ctx.scope(|s| {
+        let occupied = occupy(s);
+        s.set_limit(limit);
+        let (gauge, run) = (&gauge, &run);
+        let held = thread::scope(|outside| {
+            let (ready, readies) = unbounded();
+            for _ in 0..WAITERS {
+                let ready = ready.clone();
+                outside.spawn(move || {
+                    ready.send(()).unwrap();
+                    s.spawn(|_| {
+                        run.send(()).unwrap();
+                        gauge.visit()
+                    })
+                });
+            }
+            (0..WAITERS).for_each(|_| receive(&readies));
+            f(Full {
+                group: s,
+                occupied,
+                ran: &ran,
+            })
+        });
+        drop(held);
+    });
+    (ended, gauge.all())
+}
+
+#[test]
+fn a_worker_that_ends_lets_another_start_and_so_on() {
+    in_time(|| {
+        for _ in 0..100 {
+            let (ended, ran) = while_others_wait(&Context::background(), 1, |full| {
+                drop(full.occupied);
+            });
+            assert!(ended.is_ok());
+            assert_eq!(ran, WAITERS);
+        }
+    });
+}
+
+#[test]
+fn a_higher_limit_lets_those_start_who_wait() {
+    in_time(|| {
+        for (before, after) in [(0, 2), (1, 2), (1, 3), (0, usize::MAX)] {
+            for _ in 0..50 {
+                let (ended, ran) = while_others_wait(&Context::background(), before, |full| {
+                    full.group.set_limit(after);
+                    (0..WAITERS).for_each(|_| receive(full.ran));
+                    full.occupied
+                });
+                assert!(ended.is_ok());
+                assert_eq!(ran, WAITERS);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_higher_limit_starts_as_many_as_it_has_room_for() {
+    in_time(|| {
+        for _ in 0..50 {
+            let ended: io::Result<()> = Context::background().scope(|s| {
+                s.set_limit(0);
+                let (began, begins) = unbounded();
+                let (release, released) = bounded::<()>(0);
+                thread::scope(|outside| {
+                    for _ in 0..WAITERS {
+                        let (began, released) = (began.clone(), released.clone());
+                        outside.spawn(move || {
+                            s.spawn(move |_| {
+                                began.send(()).unwrap();
+                                assert_disconnects(&released);
+                                Ok(())
+                            })
+                        });
+                    }
+                    // One change, and several slots: who gets one tells the next.
+                    s.set_limit(WAITERS);
+                    (0..WAITERS).for_each(|_| receive(&begins));
+                });
+                drop(release);
+            });
+            assert!(ended.is_ok());
+        }
+    });
+}
+
+#[test]
+fn the_end_of_the_parent_ends_the_wait() {
+    in_time(|| {
+        for limit in [0, 1] {
+            for _ in 0..100 {
+                let (ctx, cancel) = Context::background().with_cancel();
+                let (ended, ran) = while_others_wait(&ctx, limit, |full| {
+                    cancel.cancel();
+                    full.occupied
+                });
+                assert_eq!(ended.unwrap_err().to_string(), "context canceled");
+                assert_eq!(ran, 0);
+            }
+        }
+    });
+}
+
+/// With a limit of zero the slot is of no use to anybody, so it is the context that ends the wait. With
+/// one the slot is free, but what freed it came before.
+#[test]
+fn an_error_ends_the_wait_and_its_slot_is_not_used() {
+    in_time(|| {
+        for limit in [0, 1] {
+            for _ in 0..1000 {
+                let (ended, ran) = while_others_wait(&Context::background(), limit, |full| {
+                    full.occupied.send(Err(io::Error::other("lost"))).unwrap();
+                });
+                assert_eq!(ended.unwrap_err().to_string(), "lost");
+                assert_eq!(ran, 0, "limit {limit}");
+            }
+        }
+    });
+}
+
+#[test]
+fn no_slot_is_used_that_came_free_after_the_end_of_the_parent() {
+    in_time(|| {
+        for _ in 0..1000 {
+            let (ctx, cancel) = Context::background().with_cancel();
+            let (ended, ran) = while_others_wait(&ctx, 1, |full| {
+                cancel.cancel();
+                drop(full.occupied);
+            });
+            assert_eq!(ended.unwrap_err().to_string(), "context canceled");
+            assert_eq!(ran, 0);
+        }
+    });
+}
+
+/// The same for those who try again and again, who look at the slots most often.
+#[test]
+fn a_slot_that_an_error_frees_is_not_to_be_had_by_trying() {
+    in_time(|| {
+        for round in 0..300 {
+            let ran = AtomicUsize::new(0);
+            let ended: io::Result<()> = Context::background().scope(|s| {
+                s.set_limit(1);
+                let occupied = occupy(s);
+                let ran = &ran;
+                thread::scope(|outside| {
+                    for _ in 0..2 {
+                        outside.spawn(move || {
+                            while s.context().err().is_none() {
+                                let _ = s.try_spawn(|_| Ok(ran.fetch_add(1, Ordering::SeqCst)));
+                            }
+                        });
+                    }
+                    thread::yield_now();
+                    occupied.send(Err(io::Error::other("lost"))).unwrap();
+                });
+            });
+            assert_eq!(ended.unwrap_err().to_string(), "lost");
+            assert_eq!(ran.into_inner(), 0, "round {round}");
+        }
+    });
+}

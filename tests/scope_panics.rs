@@ -1,0 +1,590 @@
+//! Panics in groups: the first one comes out of the scope, after all workers have ended, and nothing
+//! aborts the process.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, TryRecvError};
+use go_context::{Context, Error, Scope};
+
+/// Far more than any wait here takes, so that a hang becomes a failure.
+const LIMIT: Duration = Duration::from_secs(30);
+
+type Payload = Box<dyn Any + Send>;
+
+/// A panic that the hook keeps quiet about.
+fn blow_up(text: &'static str) -> ! {
+    resume_unwind(Box::new(text))
+}
+
+#[track_caller]
+fn panic_of<T>(f: impl FnOnce() -> T) -> Payload {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(_) => panic!("it does not panic"),
+        Err(payload) => payload,
+    }
+}
+
+#[track_caller]
+fn assert_panics<T>(text: &str, f: impl FnOnce() -> T) {
+    let payload = panic_of(f);
+    assert_eq!(payload.downcast_ref(), Some(&text), "another panic");
+}
+
+#[track_caller]
+fn assert_disconnects<T: fmt::Debug>(receiver: &Receiver<T>) {
+    let end = receiver.recv_timeout(LIMIT).expect_err("no message comes");
+    assert_eq!(end, RecvTimeoutError::Disconnected);
+}
+
+#[track_caller]
+fn wait(ctx: &Context) {
+    assert_disconnects(&ctx.done());
+}
+
+#[track_caller]
+fn assert_cause(ctx: &Context, text: &str) {
+    assert_eq!(ctx.err(), Some(Error::Canceled));
+    assert_eq!(ctx.cause().expect("it is done").to_string(), text);
+}
+
+/// A group on a new context.
+fn scope<'env, T, E>(f: impl for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T) -> Result<T, E>
+where
+    E: fmt::Display + From<io::Error> + Send,
+{
+    Context::background().scope(f)
+}
+
+/// Panics when it is dropped.
+#[derive(Debug)]
+struct Bomb(&'static str);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        blow_up(self.0);
+    }
+}
+
+/// An error that panics when it is dropped.
+#[derive(Debug)]
+struct Explosive(Bomb);
+
+impl fmt::Display for Explosive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0 .0)
+    }
+}
+
+impl From<io::Error> for Explosive {
+    fn from(_: io::Error) -> Self {
+        explosive("from the system")
+    }
+}
+
+fn explosive(text: &'static str) -> Explosive {
+    Explosive(Bomb(text))
+}
+
+/// Has this many workers wait for the end of the group, slowly, and count.
+fn count_ends<'scope, E>(s: Scope<'scope, '_, E>, workers: usize, ended: &'scope AtomicUsize)
+where
+    E: fmt::Display + From<io::Error> + Send,
+{
+    for _ in 0..workers {
+        s.spawn(|ctx| {
+            wait(ctx);
+            (0..10).for_each(|_| thread::yield_now());
+            ended.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+    }
+}
+
+/// Workers that all fail, and none before all have been spawned.
+fn fail_together(s: Scope<'_, '_, Explosive>) {
+    let (spawned, all_spawned) = bounded::<()>(0);
+    for _ in 0..4 {
+        let all_spawned = all_spawned.clone();
+        s.spawn(move |_| {
+            assert_disconnects(&all_spawned);
+            Err::<(), _>(explosive("error"))
+        });
+    }
+    drop(spawned);
+}
+
+// Who panics
+
+#[test]
+fn a_panic_of_a_worker_comes_out_with_its_payload() {
+    #[derive(PartialEq, Debug)]
+    struct Own(u32);
+
+    let payload = panic_of(|| {
+        scope::<_, io::Error>(|s| {
+            s.spawn(|_| -> io::Result<()> { resume_unwind(Box::new(Own(7))) });
+        })
+    });
+    assert_eq!(payload.downcast_ref(), Some(&Own(7)));
+}
+
+#[test]
+fn a_panic_of_a_worker_ends_the_others_first() {
+    let ended = AtomicUsize::new(0);
+    assert_panics("boom", || {
+        scope::<_, io::Error>(|s| {
+            count_ends(s, 4, &ended);
+            s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+        })
+    });
+    assert_eq!(ended.into_inner(), 4);
+}
+
+#[test]
+fn a_panic_of_f_ends_the_workers_first() {
+    let ended = AtomicUsize::new(0);
+    let mut kept = None;
+    assert_panics("boom", || {
+        scope::<(), io::Error>(|s| {
+            kept = Some(s.context().clone());
+            count_ends(s, 4, &ended);
+            blow_up("boom")
+        })
+    });
+    assert_eq!(ended.into_inner(), 4);
+    assert_cause(&kept.unwrap(), "panicked: boom");
+}
+
+#[test]
+fn scope_all_panics_as_scope_does() {
+    let ended = AtomicUsize::new(0);
+    assert_panics("boom", || {
+        Context::background().scope_all::<_, io::Error, _>(|s| {
+            count_ends(s, 4, &ended);
+            s.spawn(|_| Err::<(), _>(io::Error::other("lost")));
+            s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+        })
+    });
+    assert_eq!(ended.into_inner(), 4);
+}
+
+#[test]
+fn the_cause_tells_of_the_panic() {
+    let payloads: [(Payload, &str); 3] = [
+        (Box::new("a text"), "panicked: a text"),
+        (Box::new(String::from("a string")), "panicked: a string"),
+        (Box::new(7), "panicked"),
+    ];
+    for (payload, cause) in payloads {
+        let mut kept = None;
+        panic_of(|| {
+            scope::<_, io::Error>(|s| {
+                kept = Some(s.context().clone());
+                s.spawn(|_| -> io::Result<()> { resume_unwind(payload) });
+            })
+        });
+        assert_cause(&kept.unwrap(), cause);
+    }
+}
+
+#[test]
+fn of_several_panics_the_first_comes_out() {
+    for _ in 0..300 {
+        assert_panics("first", || {
+            scope::<(), io::Error>(|s| {
+                for _ in 0..2 {
+                    s.spawn(|ctx| -> io::Result<()> {
+                        wait(ctx);
+                        blow_up("second")
+                    });
+                }
+                s.spawn(|_| -> io::Result<()> { blow_up("first") });
+                wait(s.context());
+                blow_up("second")
+            })
+        });
+    }
+}
+
+#[test]
+fn a_panic_comes_before_an_error_that_came_first() {
+    let mut kept = None;
+    assert_panics("boom", || {
+        scope::<_, io::Error>(|s| {
+            kept = Some(s.context().clone());
+            s.spawn(|ctx| -> io::Result<()> {
+                wait(ctx);
+                blow_up("boom")
+            });
+            s.spawn(|_| Err::<(), _>(io::Error::other("the cause")));
+        })
+    });
+    assert_cause(&kept.unwrap(), "the cause");
+}
+
+#[test]
+fn an_error_after_a_panic_is_not_the_cause() {
+    let mut kept = None;
+    assert_panics("boom", || {
+        scope::<_, io::Error>(|s| {
+            kept = Some(s.context().clone());
+            s.spawn(|ctx| {
+                wait(ctx);
+                Err::<(), _>(io::Error::other("because of it"))
+            });
+            s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+        })
+    });
+    assert_cause(&kept.unwrap(), "panicked: boom");
+}
+
+#[test]
+fn the_channel_of_a_worker_that_panicked_says_that_the_context_is_done() {
+    for _ in 0..300 {
+        assert_panics("boom", || {
+            scope::<_, io::Error>(|s| {
+                let worker = s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+                assert_disconnects(&worker);
+                assert_cause(s.context(), "panicked: boom");
+            })
+        });
+    }
+}
+
+#[test]
+fn a_panic_frees_those_who_wait_for_a_slot() {
+    for _ in 0..300 {
+        let ran = AtomicBool::new(false);
+        assert_panics("boom", || {
+            scope::<_, io::Error>(|s| {
+                s.set_limit(1);
+                s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+                assert_disconnects(&s.spawn(|_| Ok(ran.swap(true, Ordering::Relaxed))));
+            })
+        });
+        assert!(!ran.into_inner());
+    }
+}
+
+#[test]
+fn a_panic_passes_through_nested_groups() {
+    let ended = AtomicUsize::new(0);
+    let mut outer = None;
+    assert_panics("boom", || {
+        scope::<_, io::Error>(|s| {
+            outer = Some(s.context().clone());
+            count_ends(s, 3, &ended);
+            s.spawn(|ctx| {
+                ctx.scope(|s| {
+                    count_ends(s, 3, &ended);
+                    s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+                })
+            });
+        })
+    });
+    assert_eq!(ended.into_inner(), 6);
+    assert_cause(&outer.unwrap(), "panicked: boom");
+}
+
+#[test]
+fn a_panic_that_a_worker_catches_is_its_own_affair() {
+    let ended: io::Result<()> = scope(|s| {
+        let worker = s.spawn(|_| Ok(catch_unwind(|| blow_up("boom")).is_err()));
+        assert_eq!(worker.recv_timeout(LIMIT), Ok(true));
+        assert_eq!(s.context().err(), None);
+    });
+    assert!(ended.is_ok());
+}
+
+#[test]
+fn a_name_with_a_null_byte_panics() {
+    let ended = AtomicUsize::new(0);
+    let payload = panic_of(|| {
+        scope::<_, io::Error>(|s| {
+            count_ends(s, 2, &ended);
+            s.spawn_with(thread::Builder::new().name("a\0b".into()), |_| Ok(()));
+        })
+    });
+    assert!(payload.is::<&str>() || payload.is::<String>());
+    assert_eq!(ended.into_inner(), 2);
+}
+
+// An error whose methods panic
+
+/// Panics when it is printed, and when it is made from what the system says.
+#[derive(Debug)]
+struct Mute;
+
+impl fmt::Display for Mute {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        blow_up("Display")
+    }
+}
+
+impl From<io::Error> for Mute {
+    fn from(_: io::Error) -> Self {
+        blow_up("From")
+    }
+}
+
+#[test]
+fn an_error_that_cannot_be_printed_panics() {
+    let ended = AtomicUsize::new(0);
+    let mut kept = None;
+    assert_panics("Display", || {
+        scope(|s| {
+            kept = Some(s.context().clone());
+            count_ends(s, 2, &ended);
+            s.spawn(|_| Err::<(), _>(Mute));
+        })
+    });
+    assert_eq!(ended.into_inner(), 2);
+    assert_cause(&kept.unwrap(), "panicked: Display");
+}
+
+#[test]
+fn an_error_that_cannot_be_made_panics() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    cancel.cancel();
+    assert_panics("From", || {
+        ctx.scope::<_, Mute, _>(|s| drop(s.spawn(|_| Ok(()))))
+    });
+    assert_panics("From", || {
+        ctx.scope::<_, Mute, _>(|s| {
+            s.spawn(|_| Ok(()));
+            Bomb("late")
+        })
+    });
+}
+
+#[test]
+fn an_error_that_cannot_be_made_of_a_missing_thread_panics() {
+    let ended = AtomicUsize::new(0);
+    assert_panics("From", || {
+        scope::<_, Mute>(|s| {
+            count_ends(s, 2, &ended);
+            let thread = thread::Builder::new().stack_size(usize::MAX / 2);
+            // Not the spawner panics: it hears of it as of any worker that did not run.
+            let none = s.spawn_with(thread, |_| Ok(()));
+            assert_eq!(none.try_recv(), Err(TryRecvError::Disconnected));
+            assert_cause(s.context(), "panicked: From");
+        })
+    });
+    assert_eq!(ended.into_inner(), 2);
+}
+
+// What panics when it is dropped
+
+#[test]
+fn a_result_that_nobody_receives_may_panic_in_its_drop() {
+    for _ in 0..50 {
+        let ended = AtomicUsize::new(0);
+        let (let_go, wait_for) = bounded::<()>(0);
+        assert_panics("result", || {
+            scope::<_, io::Error>(|s| {
+                count_ends(s, 2, &ended);
+                drop(s.spawn(move |_| {
+                    assert_disconnects(&wait_for);
+                    Ok(Bomb("result"))
+                }));
+                drop(let_go);
+            })
+        });
+        assert_eq!(ended.into_inner(), 2);
+    }
+}
+
+#[test]
+fn what_a_worker_owns_may_panic_in_its_drop() {
+    let ended = AtomicUsize::new(0);
+    assert_panics("owned", || {
+        scope::<_, io::Error>(|s| {
+            count_ends(s, 2, &ended);
+            let owned = Bomb("owned");
+            let worker = s.spawn(move |_| {
+                let _owned = &owned;
+                Ok(7)
+            });
+            assert_disconnects(&worker);
+        })
+    });
+    assert_eq!(ended.into_inner(), 2);
+}
+
+#[test]
+fn what_a_worker_that_is_not_run_owns_may_panic_in_its_drop() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    cancel.cancel();
+    let owned = Bomb("owned");
+    assert_panics("owned", || {
+        ctx.scope::<_, io::Error, _>(|s| {
+            s.spawn(move |_| {
+                let _owned = &owned;
+                Ok(7)
+            })
+        })
+    });
+
+    let ended = AtomicUsize::new(0);
+    let owned = Bomb("owned");
+    assert_panics("owned", || {
+        scope::<_, io::Error>(|s| {
+            count_ends(s, 2, &ended);
+            let thread = thread::Builder::new().stack_size(usize::MAX / 2);
+            s.spawn_with(thread, move |_| {
+                let _owned = &owned;
+                Ok(7)
+            })
+        })
+    });
+    assert_eq!(ended.into_inner(), 2);
+}
+
+#[test]
+fn what_f_returns_may_panic_in_its_drop() {
+    assert_panics("value", || {
+        scope(|s| {
+            s.spawn(|_| Err::<(), _>(io::Error::other("lost")));
+            Bomb("value")
+        })
+    });
+    assert_panics("boom", || {
+        scope::<_, io::Error>(|s| {
+            s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+            Bomb("value")
+        })
+    });
+}
+
+#[test]
+fn errors_that_are_not_returned_may_panic_in_their_drop() {
+    for _ in 0..50 {
+        assert_panics("error", || scope(fail_together));
+        assert_panics("error", || {
+            scope(|s| {
+                fail_together(s);
+                Bomb("value")
+            })
+        });
+    }
+}
+
+#[test]
+fn errors_that_a_panic_puts_aside_may_panic_in_their_drop() {
+    for _ in 0..50 {
+        let ended = AtomicUsize::new(0);
+        assert_panics("first", || {
+            Context::background().scope_all(|s| {
+                count_ends(s, 2, &ended);
+                s.spawn(|ctx| -> Result<(), Explosive> {
+                    wait(ctx);
+                    blow_up("first")
+                });
+                fail_together(s);
+                Bomb("value")
+            })
+        });
+        assert_eq!(ended.into_inner(), 2);
+    }
+}
+
+/// None of the errors is dropped before the value is.
+#[test]
+fn errors_may_panic_in_their_drop_after_what_f_returns() {
+    assert_panics("value", || {
+        Context::background().scope_all(|s| {
+            fail_together(s);
+            Bomb("value")
+        })
+    });
+}
+
+#[test]
+fn errors_that_are_returned_are_not_dropped() {
+    let errors = Context::background().scope_all(fail_together).unwrap_err();
+    assert_eq!(errors.len(), 4);
+    errors.into_iter().for_each(mem::forget);
+}
+
+#[test]
+fn a_payload_may_panic_in_its_drop() {
+    let payload = panic_of(|| {
+        scope::<(), io::Error>(|s| {
+            for _ in 0..4 {
+                s.spawn(|ctx| -> io::Result<()> {
+                    wait(ctx);
+                    resume_unwind(Box::new(Bomb("payload")))
+                });
+            }
+            s.spawn(|_| -> io::Result<()> { resume_unwind(Box::new(Bomb("payload"))) });
+            wait(s.context());
+            resume_unwind(Box::new(Bomb("payload")))
+        })
+    });
+    assert!(payload.is::<Bomb>());
+    mem::forget(payload);
+}
+
+// While a panic is on its way
+
+/// Runs groups when it is dropped.
+struct Groups<'a>(&'a AtomicUsize);
+
+impl Drop for Groups<'_> {
+    fn drop(&mut self) {
+        assert!(thread::panicking());
+        let value: io::Result<u32> = scope(|s| s.spawn(|_| Ok(7)).recv_timeout(LIMIT).unwrap());
+        assert_eq!(value.unwrap(), 7);
+        self.0.fetch_add(1, Ordering::SeqCst);
+
+        let failed: io::Result<()> = scope(|s| {
+            s.spawn(|_| Err::<(), _>(io::Error::other("lost")));
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "lost");
+        self.0.fetch_add(1, Ordering::SeqCst);
+
+        assert_panics("inner", || {
+            scope::<_, io::Error>(|s| {
+                s.spawn(|_| -> io::Result<()> { blow_up("inner") });
+            })
+        });
+        self.0.fetch_add(1, Ordering::SeqCst);
+
+        assert_panics("inner", || scope::<(), io::Error>(|_| blow_up("inner")));
+        self.0.fetch_add(1, Ordering::SeqCst);
+
+        assert_panics("Display", || {
+            scope(|s| {
+                s.spawn(|_| Err::<(), _>(Mute));
+            })
+        });
+        self.0.fetch_add(1, Ordering::SeqCst);
+
+        assert_panics("From", || {
+            scope::<_, Mute>(|s| {
+                s.spawn_with(
+                    thread::Builder::new().stack_size(usize::MAX / 2),
+                    |_| Ok(()),
+                );
+            })
+        });
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn groups_may_run_in_a_drop_while_a_panic_is_on_its_way() {
+    let passed = AtomicUsize::new(0);
+    assert_panics("outer", || {
+        let _groups = Groups(&passed);
+        blow_up("outer");
+    });
+    assert_eq!(passed.into_inner(), 6);
+}
