@@ -38,7 +38,7 @@
 //!
 //! - What the system does by default: most signals end the process, some stop it or do nothing. One
 //!   whose default is not known, such as a real-time signal, ends the process with the status 128
-//!   and its number.
+//!   plus its number.
 //! - Nothing of ours, if on Linux it was ignored (as by `nohup`) or handled by somebody else when this
 //!   process first caught it: it is ignored again, and the other's handler, which had its turn all
 //!   the time, goes on. Other systems do not tell, so there it counts as not handled.
