@@ -8,6 +8,7 @@
 mod afterfunc_test;
 mod context_test;
 mod database_sql;
+mod errgroup;
 mod example_test;
 mod http;
 mod net;
