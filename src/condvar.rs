@@ -19,8 +19,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done. Then the mutex is not held, and whatever `condition` says
-    /// by then has not been looked at; a `notify_one` that came here is handed on to another thread.
+    /// The context's error, if it is done, whatever `condition` says by then. The mutex is not held,
+    /// and no `notify_one` is lost: whoever else waits there is woken.
     ///
     /// # Panics
     ///
@@ -61,14 +61,8 @@ impl Context {
         let guard = condvar
             .wait_while(guard, |value| self.err().is_none() && condition(value))
             .unwrap_or_else(PoisonError::into_inner);
-        match self.check() {
-            Ok(()) => Ok(guard),
-            Err(err) => {
-                drop(guard);
-                condvar.notify_one();
-                Err(err)
-            }
-        }
+        // If a `notify_one` came here in vain, the function above wakes the others all the same.
+        self.check().map(|()| guard)
     }
 }
 

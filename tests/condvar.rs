@@ -98,6 +98,22 @@ fn cancelling_wakes_whether_the_wait_has_begun_or_not() {
     }
 }
 
+#[test]
+fn cancelling_wakes_who_is_about_to_wait() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(());
+    let result = start(move || {
+        let ended = ctx.wait_while(&pair, |()| {
+            cancel.cancel();
+            // Time to wake nobody, for whoever does so without the mutex.
+            thread::sleep(Duration::from_millis(20));
+            true
+        });
+        ended.is_err()
+    });
+    assert!(receive(&result));
+}
+
 /// Go's `ExampleAfterFunc_cond`: many wait on one variable, each for its own time.
 #[test]
 fn each_has_its_own_deadline() {
@@ -137,7 +153,7 @@ fn done_wins_over_what_holds() {
     assert!(pair.0.try_lock().is_ok());
 }
 
-/// Whoever was notified and returns with an error has to see to it that another is.
+/// Where it went to one who returns with an error, another has to be woken.
 #[test]
 fn a_notification_is_not_lost_with_a_wait_that_ended() {
     for _ in 0..1000 {
