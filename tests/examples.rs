@@ -79,6 +79,72 @@ fn values_shows_what_is_found_and_what_is_not() {
 }
 
 #[test]
+fn pool_prints_the_words_that_are_used_most() {
+    let dir = TempDir::new();
+    let files: Vec<_> = (1..=40)
+        .map(|number| dir.join(number.to_string()))
+        .collect();
+    for file in &files {
+        fs::write(file, "The pool, the POOL: the end.\n\nAnd so on").unwrap();
+    }
+    let expected = ["     120 the", "      80 pool", "      40 and"];
+    for workers in ["1", "2", "16"] {
+        let mut command = example("pool");
+        command.args(["--top", "3", "--workers", workers]);
+        let ended = finish(command.args(&files));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.stderr, "");
+        assert_eq!(ended.lines(), expected);
+    }
+    let ended = finish(example("pool").arg("--progress").args(&files));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("40 of 40 files, 120 lines"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn pool_stops_at_a_file_that_it_cannot_read() {
+    let dir = TempDir::new();
+    let endless = dir.join("endless");
+    File::create(&endless).unwrap().set_len(ENDLESS).unwrap();
+    let missing = dir.join("missing");
+    let mut command = example("pool");
+    let ended = finish(command.args(["--workers", "2"]).args([&endless, &missing]));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("missing: "), "{}", ended.stderr);
+}
+
+#[test]
+fn pool_prints_what_it_has_when_the_time_is_over() {
+    let dir = TempDir::new();
+    let (short, endless) = (dir.join("short"), dir.join("endless"));
+    fs::write(&short, "word").unwrap();
+    File::create(&endless).unwrap().set_len(ENDLESS).unwrap();
+    let mut command = example("pool");
+    command.args(["--workers", "1", "--timeout", "200ms"]);
+    let ended = finish(command.args([&short, &endless]));
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.stderr, "pool: context deadline exceeded\n");
+    // A machine that is very busy may not have come to the first file.
+    assert!(ended.stdout.is_empty() || ended.lines() == ["       1 word"]);
+}
+
+#[test]
+fn pool_says_what_is_wrong_with_its_options() {
+    for args in [&["--workers", "0", "a"][..], &["--nonsense"], &[]] {
+        let ended = run("pool", args);
+        assert_eq!(ended.code, Some(2));
+        assert!(ended.stderr.ends_with("Try --help.\n"), "{}", ended.stderr);
+    }
+    let help = run("pool", ["--help"]);
+    assert_eq!(help.code, Some(0));
+    assert!(help.stdout.starts_with(b"Prints the words"));
+}
+
+#[test]
 fn digest_prints_the_digest_of_every_file() {
     let dir = TempDir::new();
     fs::create_dir_all(dir.join("sub/deeper/empty")).unwrap();
