@@ -1,0 +1,232 @@
+//! The benchmarks of Go's `context` package, under their names and with the same work in each operation.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use go_context::crossbeam_channel::TryRecvError;
+use go_context::{CancelFunc, Context, Key};
+
+use crate::{time, Work};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[derive(PartialEq, Eq)]
+struct Name(&'static str);
+
+impl Key for Name {
+    type Value = &'static str;
+}
+
+/// Keys of one type, as Go's benchmark has them.
+#[derive(PartialEq, Eq)]
+struct Number(i64);
+
+impl Key for Number {
+    type Value = i64;
+}
+
+/// A key that no context here has.
+#[derive(PartialEq, Eq)]
+struct Stranger;
+
+impl Key for Stranger {
+    type Value = i64;
+}
+
+pub fn all() -> Vec<Work> {
+    let mut all = vec![Work::new("CommonParentCancel", common_parent_cancel)];
+    for live in [40, 4_000, 400_000] {
+        let name = format!("WithTimeout/concurrency={live}");
+        all.push(Work::new(name, move |n| with_timeout(n, live)));
+    }
+    for depth in [1, 10, 100, 1000] {
+        let name = |root| format!("CancelTree/depth={depth}/Root={root}");
+        all.push(Work::new(name("Background"), move |n| {
+            time(n, || build(&Context::background(), depth))
+        }));
+        all.push(Work::new(name("OpenCanceler"), move |n| {
+            time(n, || {
+                let (ctx, cancel) = Context::background().with_cancel();
+                build(&ctx, depth);
+                cancel.cancel();
+            })
+        }));
+        all.push(Work::new(name("ClosedCanceler"), move |n| {
+            time(n, || {
+                let (ctx, cancel) = Context::background().with_cancel();
+                cancel.cancel();
+                build(&ctx, depth);
+            })
+        }));
+    }
+    all.push(Work::new("CheckCanceled/Err", check_canceled_err));
+    all.push(Work::new("CheckCanceled/Done", |n| {
+        let (ctx, cancel) = Context::background().with_cancel();
+        cancel.cancel();
+        time(n, || {
+            let polled = ctx.done().try_recv();
+            assert_eq!(polled, Err(TryRecvError::Disconnected));
+        })
+    }));
+    all.push(Work::new("ContextCancelDone", |n| {
+        let (ctx, _cancel) = Context::background().with_cancel();
+        parallel(n, |next| {
+            while next.take() {
+                assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
+            }
+        })
+    }));
+    all.push(Work::new("ContextCancelDone, done() once", |n| {
+        let (ctx, _cancel) = Context::background().with_cancel();
+        parallel(n, |next| {
+            let done = ctx.done();
+            while next.take() {
+                assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
+            }
+        })
+    }));
+    for depth in [10, 20, 30, 50, 100] {
+        all.push(Work::new(
+            format!("DeepValueNewGoRoutine/depth={depth}"),
+            move |n| {
+                let ctx = numbers(depth);
+                time(n, || {
+                    thread::scope(|s| {
+                        s.spawn(|| black_box(ctx.value(&Number(-1)).is_none()));
+                    });
+                })
+            },
+        ));
+    }
+    for depth in [10, 20, 30, 50, 100] {
+        let name = |what| format!("DeepValueSameGoRoutine/depth={depth}{what}");
+        all.push(Work::new(name(""), move |n| {
+            let ctx = numbers(depth);
+            time(n, || assert!(black_box(&ctx).value(&Number(-1)).is_none()))
+        }));
+        all.push(Work::new(name(", far end"), move |n| {
+            let ctx = numbers(depth);
+            time(n, || assert!(black_box(&ctx).value(&Number(0)).is_some()))
+        }));
+        all.push(Work::new(name(", other type"), move |n| {
+            let ctx = numbers(depth);
+            time(n, || assert!(black_box(&ctx).value(&Stranger).is_none()))
+        }));
+    }
+    all.push(Work::new("ErrOK", |n| {
+        let (ctx, _cancel) = Context::background().with_cancel();
+        time(n, || assert!(black_box(&ctx).err().is_none()))
+    }));
+    all.push(Work::new("ErrCanceled", check_canceled_err));
+    all
+}
+
+fn common_parent_cancel(n: u64) -> Duration {
+    let root = Context::background().with_value(Name("key"), "value");
+    let (shared, _cancel) = root.with_cancel();
+    parallel(n, |next| {
+        let mut x = 0;
+        while next.take() {
+            let (ctx, cancel) = shared.with_cancel();
+            assert_eq!(ctx.value(&Name("key")), Some(&"value"));
+            divide(&mut x);
+            cancel.cancel();
+            divide(&mut x);
+        }
+        black_box(x);
+    })
+}
+
+/// The little work between, of which neither compiler leaves much.
+fn divide(x: &mut i64) {
+    for _ in 0..100 {
+        *x /= *x + 1;
+    }
+}
+
+fn with_timeout(n: u64, live: usize) -> Duration {
+    let root = Context::background();
+    let live: Vec<_> = (0..live).map(|_| root.with_timeout(HOUR)).collect();
+    let took = parallel(n, |next| {
+        let mut cancels: Vec<CancelFunc> = Vec::with_capacity(10);
+        while next.take() {
+            cancels.extend((0..10).map(|_| root.with_timeout(HOUR).1));
+            cancels.drain(..).for_each(|cancel| cancel.cancel());
+        }
+    });
+    drop(live);
+    took
+}
+
+fn build(root: &Context, depth: usize) {
+    let mut ctx = root.clone();
+    for _ in 0..depth {
+        ctx = ctx.with_cancel().0;
+    }
+    black_box(&ctx);
+}
+
+fn check_canceled_err(n: u64) -> Duration {
+    let (ctx, cancel) = Context::background().with_cancel();
+    cancel.cancel();
+    time(n, || assert!(black_box(&ctx).err().is_some()))
+}
+
+fn numbers(depth: i64) -> Context {
+    (0..depth).fold(Context::background(), |ctx, i| ctx.with_value(Number(i), i))
+}
+
+/// Go's `RunParallel`: `n` operations, shared out among as many threads as there are cores.
+fn parallel(n: u64, work: impl Fn(&mut Share<'_>) + Sync) -> Duration {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let left = AtomicU64::new(n);
+    let ready = Barrier::new(threads + 1);
+    thread::scope(|s| {
+        for _ in 0..threads {
+            s.spawn(|| {
+                ready.wait();
+                work(&mut Share {
+                    left: &left,
+                    mine: 0,
+                });
+            });
+        }
+        ready.wait();
+        Instant::now()
+    })
+    .elapsed()
+}
+
+struct Share<'a> {
+    left: &'a AtomicU64,
+    mine: u64,
+}
+
+impl Share<'_> {
+    /// How many operations a thread takes at once.
+    const PORTION: u64 = 1024;
+
+    /// Go's `pb.Next()`.
+    #[inline]
+    fn take(&mut self) -> bool {
+        if self.mine == 0 && !self.refill() {
+            return false;
+        }
+        self.mine -= 1;
+        true
+    }
+
+    #[cold]
+    fn refill(&mut self) -> bool {
+        let took = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                (left > 0).then(|| left.saturating_sub(Self::PORTION))
+            });
+        self.mine = took.map_or(0, |left| left.min(Self::PORTION));
+        self.mine > 0
+    }
+}
