@@ -57,10 +57,11 @@ impl Context {
                 pair.1.notify_all();
             }
         }));
-        let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        let guard = condvar
-            .wait_while(guard, |value| self.err().is_none() && condition(value))
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not std's `wait_while`: on a poisoned mutex that ends with the first wake-up.
+        while self.err().is_none() && condition(&mut guard) {
+            guard = condvar.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
         // If a `notify_one` came here in vain, the function above wakes the others all the same.
         self.check().map(|()| guard)
     }

@@ -3,7 +3,8 @@
 mod blocked;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,17 @@ fn waiting(ctx: &Context, pair: &Pair<bool>) -> impl FnOnce() -> Result<bool, Er
 }
 
 fn set(pair: &Pair<bool>) {
-    *pair.0.lock().unwrap() = true;
+    *pair.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
     pair.1.notify_all();
+}
+
+#[track_caller]
+fn eventually(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "it never comes");
+        thread::sleep(Duration::from_micros(100));
+    }
 }
 
 #[test]
@@ -195,11 +205,7 @@ fn nothing_is_left_of_a_wait() {
     assert!(panicked.is_err());
     // A function that the context would still run has to hold the pair in some way. The thread that
     // waited may have yet to drop its own.
-    let start = Instant::now();
-    while Arc::strong_count(&pair) > 1 {
-        assert!(start.elapsed() < LIMIT, "somebody holds the pair");
-        thread::yield_now();
-    }
+    eventually(|| Arc::strong_count(&pair) == 1);
     assert_eq!(Arc::weak_count(&pair), 0);
     cancel.cancel();
 }
@@ -213,13 +219,23 @@ fn a_pair_that_is_poisoned_is_locked_all_the_same() {
     }));
     assert!(panicked.is_err());
     assert!(pair.0.is_poisoned());
-    let result = block(waiting(&ctx, &pair));
-    *pair
-        .0
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner()) = true;
+    // A notification that changes nothing does not end the wait here either.
+    let looks = Arc::new(AtomicUsize::new(0));
+    let result = block({
+        let (pair, looks) = (pair.clone(), looks.clone());
+        move || {
+            let set = ctx.wait_while(&pair, |set| {
+                looks.fetch_add(1, Ordering::Relaxed);
+                !*set
+            });
+            set.map(|set| *set)
+        }
+    });
     pair.1.notify_all();
+    eventually(|| looks.load(Ordering::Relaxed) == 2 || !result.is_empty());
+    set(&pair);
     assert_eq!(receive(&result), Ok(true));
+    assert!(pair.0.is_poisoned());
 }
 
 #[test]
