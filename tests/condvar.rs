@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::{Context, Error};
+use go_context::crossbeam_channel::{bounded, unbounded, Receiver, Sender};
+use go_context::{Context, CustomContext, Error};
 
 use crate::blocked::{block, receive, start, LIMIT};
 
@@ -254,4 +255,111 @@ fn a_poisoned_pair_does_not_keep_a_cancellation_from_waking() {
     assert!(receive(&poisoned));
     cancel.cancel();
     assert_eq!(receive(&result), Err(Error::Canceled));
+}
+
+#[test]
+fn the_end_of_a_custom_context_wakes() {
+    for noise in [0, 3] {
+        let (open, done) = unbounded();
+        (0..noise).for_each(|_| open.send(()).unwrap());
+        let ctx = Context::custom(Closing { done, deaf: false });
+        let pair = pair(false);
+        let result = block(waiting(&ctx, &pair));
+        // Messages in a done channel say nothing.
+        (0..noise).for_each(|_| open.send(()).unwrap());
+        assert!(result.try_recv().is_err());
+        drop(open);
+        assert_eq!(receive(&result), Err(Error::Canceled));
+    }
+}
+
+#[test]
+fn all_who_wait_under_one_context_are_woken() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(false);
+    let results = [(); 32].map(|()| block(waiting(&ctx, &pair)));
+    cancel.cancel();
+    for result in results {
+        assert_eq!(receive(&result), Err(Error::Canceled));
+    }
+}
+
+#[test]
+fn std_waits_on_the_same_pair() {
+    let pair = pair(false);
+    let by_std = block({
+        let pair = pair.clone();
+        move || {
+            let guard = pair.0.lock().unwrap();
+            *pair.1.wait_while(guard, |set| !*set).unwrap()
+        }
+    });
+    let (ctx, cancel) = Context::background().with_cancel();
+    let result = block(waiting(&ctx, &pair));
+    cancel.cancel();
+    assert_eq!(receive(&result), Err(Error::Canceled));
+    set(&pair);
+    assert!(receive(&by_std));
+}
+
+#[test]
+fn done_wins_when_the_mutex_comes_free() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(true);
+    let held = pair.0.lock().unwrap();
+    let result = block(waiting(&ctx, &pair));
+    cancel.cancel();
+    drop(held);
+    assert_eq!(receive(&result), Err(Error::Canceled));
+}
+
+/// The context may be done, and the function that wakes on its way, when nobody has the pair any
+/// more.
+#[test]
+fn what_is_in_the_pair_is_dropped() {
+    for _ in 0..200 {
+        let (held, dropped) = bounded::<()>(0);
+        let (ctx, cancel) = Context::background().with_cancel();
+        let pair = pair::<Sender<()>>(held);
+        let result = start(move || ctx.wait_while(&pair, |_| true).map(drop));
+        cancel.cancel();
+        assert_eq!(receive(&result), Err(Error::Canceled));
+        let end = dropped.recv_timeout(LIMIT).unwrap_err();
+        assert!(end.is_disconnected());
+    }
+}
+
+/// A context that is done when a channel closes, and calls nobody if it is deaf.
+struct Closing {
+    done: Receiver<()>,
+    deaf: bool,
+}
+
+impl CustomContext for Closing {
+    fn done(&self) -> Receiver<()> {
+        self.done.clone()
+    }
+    fn err(&self) -> Option<Error> {
+        None
+    }
+    fn after_func(&self, _: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
+        self.deaf.then(|| Box::new(|| ()) as _)
+    }
+}
+
+/// A custom context that breaks its promise to call harms only itself: the notification by which it
+/// learns that it is done goes on to the next.
+#[test]
+fn a_notification_that_comes_to_a_context_that_is_done_is_handed_on() {
+    let (open, done) = bounded(0);
+    let deaf = Context::custom(Closing { done, deaf: true });
+    let pair = pair(false);
+    let background = Context::background();
+    let [ended, next] = [&deaf, &background].map(|ctx| block(waiting(ctx, &pair)));
+    drop(open);
+    *pair.0.lock().unwrap() = true;
+    pair.1.notify_one();
+    assert_eq!(receive(&next), Ok(true));
+    pair.1.notify_one(); // if it was the next that came first
+    assert_eq!(receive(&ended), Err(Error::Canceled));
 }
