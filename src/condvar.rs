@@ -62,8 +62,14 @@ impl Context {
         while self.err().is_none() && condition(&mut guard) {
             guard = condvar.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
-        // If a `notify_one` came here in vain, the function above wakes the others all the same.
-        self.check().map(|()| guard)
+        let Err(err) = self.check() else {
+            return Ok(guard);
+        };
+        drop(guard);
+        // For a `notify_one` that came here in vain. The function above wakes the others too, but a
+        // custom context may fail to call it.
+        condvar.notify_one();
+        Err(err)
     }
 }
 
