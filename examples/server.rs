@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use go_context::crossbeam_channel::{bounded, select_biased, Receiver, Sender};
+use go_context::crossbeam_channel::{bounded, never, select_biased, Receiver, Sender};
 use go_context::{signal::NotifyContext, AfterFunc, Context, Error, Key, RecvError};
 use httparse::{Header, Status, EMPTY_HEADER};
 
@@ -472,10 +472,11 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     fn serve(mut self) {
-        loop {
+        let mut is_new = true;
+        while !self.input.is_empty() || self.wait(is_new) {
+            is_new = false;
             let request = match self.read_request() {
-                Ok(Some(request)) => request,
-                Ok(None) => break,
+                Ok(request) => request,
                 Err(refusal) => {
                     log(&format_args!("- - - {refusal}"));
                     let _ = self.send(&refusal.bytes(true, None));
@@ -490,7 +491,7 @@ impl Connection<'_> {
                 || self.server.stopping.err().is_some()
                 || self.server.is_crowded();
             let sent = self.send(&response.bytes(close, Some(&request)));
-            if sent.is_err() || close || (self.input.is_empty() && !self.wait()) {
+            if sent.is_err() || close {
                 break;
             }
         }
@@ -500,37 +501,46 @@ impl Connection<'_> {
         ctx.iter(&self.chunks).for_each(drop);
     }
 
-    /// Waits for the next request. False: there will be none.
-    fn wait(&mut self) -> bool {
-        let (idle, _cancel) = self.server.stopping.with_timeout(self.server.options.idle);
+    /// Waits for a request. False: there will be none.
+    fn wait(&mut self, is_new: bool) -> bool {
+        let server = self.server;
+        // Who has just connected is about to send, and may have a little time even at the end.
+        let (limit, last, hurry) = if is_new {
+            (server.options.transfer, LINGER, &never())
+        } else {
+            (server.options.idle, Duration::ZERO, &server.hurry)
+        };
+        let (ctx, _cancel) = server.stopping.with_timeout(limit);
         let chunk = loop {
             select_biased! {
                 recv(self.chunks) -> chunk => break chunk.ok(),
-                recv(idle.done()) -> _ => {}
-                recv(self.server.hurry) -> _ => if !self.server.is_crowded() { continue },
+                recv(ctx.done()) -> _ => {}
+                recv(hurry) -> _ => if !server.is_crowded() { continue },
             }
-            // What has come by now is answered.
-            self.shut.store(true, Ordering::Relaxed);
-            let _ = self.stream.shutdown(Shutdown::Read);
-            break self.work.recv(&self.chunks).ok();
+            let (ctx, _cancel) = self.work.with_timeout(last);
+            let chunk = ctx.recv(&self.chunks).or_else(|_| {
+                // Enough; but what has come by now is answered.
+                self.shut.store(true, Ordering::Relaxed);
+                let _ = self.stream.shutdown(Shutdown::Read);
+                self.work.recv(&self.chunks)
+            });
+            break chunk.ok();
         };
         self.input.extend(chunk.iter().flatten());
         chunk.is_some()
     }
 
-    /// The next request, `None` if there is none, or why it is refused.
-    fn read_request(&mut self) -> Result<Option<Request>, Response> {
+    /// Reads the rest of a request, or says why it is refused.
+    fn read_request(&mut self) -> Result<Request, Response> {
         let (ctx, cancel) = self.work.with_timeout(self.server.options.transfer);
         let _cancel_on_exit = cancel.drop_guard();
         let (mut request, head, body) = loop {
-            if let Some(parsed) = parse_head(&self.input)? {
-                break parsed;
-            }
-            if !self.read_more(&ctx)? {
-                return Ok(None);
+            match parse_head(&self.input)? {
+                Some(parsed) => break parsed,
+                None => self.read_more(&ctx)?,
             }
         };
-        if request.expects_continue && self.input.len() == head {
+        if request.expects_continue && self.input.len() == head && body > 0 {
             let _ = self.send(b"HTTP/1.1 100 Continue\r\n\r\n"); // it will fail again
         }
         while self.input.len() < head + body {
@@ -538,25 +548,19 @@ impl Connection<'_> {
         }
         request.body = self.input[head..head + body].to_vec();
         self.input.drain(..head + body);
-        Ok(Some(request))
+        Ok(request)
     }
 
-    /// False: there was nothing, and there will be nothing more.
-    fn read_more(&mut self, ctx: &Context) -> Result<bool, Response> {
-        match ctx.recv(&self.chunks) {
-            Ok(chunk) => self.input.extend(chunk),
-            Err(_) if self.input.is_empty() => return Ok(false),
-            Err(RecvError::Disconnected) => {
-                return Err(Response::text(400, "the request breaks off"));
+    fn read_more(&mut self, ctx: &Context) -> Result<(), Response> {
+        let chunk = ctx.recv(&self.chunks).map_err(|err| match err {
+            RecvError::Disconnected => Response::text(400, "the request breaks off"),
+            RecvError::Done(Error::DeadlineExceeded) => {
+                Response::text(408, "the request takes too long to come")
             }
-            Err(RecvError::Done(Error::DeadlineExceeded)) => {
-                return Err(Response::text(408, "the request takes too long to come"));
-            }
-            Err(RecvError::Done(Error::Canceled)) => {
-                return Err(Response::unavailable("the server is ending"));
-            }
-        }
-        Ok(true)
+            RecvError::Done(Error::Canceled) => Response::unavailable("the server is ending"),
+        })?;
+        self.input.extend(chunk);
+        Ok(())
     }
 
     /// Has a request handled within its time. `None`: there is nobody to answer to.
@@ -575,7 +579,8 @@ impl Connection<'_> {
         let id = ctx.value(&RequestId).map_or("", |id| id);
         let name = format!("{id} {} {}", request.method, request.target);
         if self.server.options.verbose {
-            log(&format_args!("{name} begins"));
+            let limit = humantime::format_duration(limit);
+            log(&format_args!("{name} begins, within {limit}"));
         }
         let cause = || {
             ctx.cause()
