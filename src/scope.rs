@@ -272,6 +272,28 @@ where
     /// });
     /// assert_eq!(sum.unwrap(), 5050);
     /// ```
+    ///
+    /// A worker cannot borrow what `f` owns, for it may run longer:
+    ///
+    /// ```compile_fail,E0597
+    /// # use std::io;
+    /// let _: io::Result<()> = go_context::Context::background().scope(|s| {
+    ///     let numbers = vec![1, 2, 3];
+    ///     for number in &numbers {
+    ///         s.spawn(move |_| Ok(println!("{number}")));
+    ///     }
+    /// });
+    /// ```
+    ///
+    /// nor anything that has to stay on its thread:
+    ///
+    /// ```compile_fail,E0277
+    /// # use std::{cell::Cell, io};
+    /// let count = Cell::new(0);
+    /// let _: io::Result<()> = go_context::Context::background().scope(|s| {
+    ///     s.spawn(|_| Ok(count.set(1)));
+    /// });
+    /// ```
     pub fn spawn<F, R>(self, f: F) -> Receiver<R>
     where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
