@@ -31,6 +31,7 @@ pub struct CancelFunc {
 }
 
 impl CancelFunc {
+    #[inline]
     pub(crate) fn new(node: Arc<Node>) -> CancelFunc {
         CancelFunc { node }
     }
@@ -103,6 +104,7 @@ pub struct CancelCauseFunc {
 }
 
 impl CancelCauseFunc {
+    #[inline]
     pub(crate) fn new(node: Arc<Node>) -> CancelCauseFunc {
         CancelCauseFunc { node }
     }

@@ -11,7 +11,7 @@ use crate::cancel::{CancelCauseFunc, CancelFunc};
 use crate::deadline::Deadline;
 use crate::error::{into_cause, Cause, Error};
 use crate::sync::Arc;
-use crate::tree::Node;
+use crate::tree::{Hold, Node};
 use crate::value::{Key, Values};
 
 /// Carries a cancellation, a deadline and values to all who work on one task: Go's
@@ -52,7 +52,7 @@ use crate::value::{Key, Values};
 #[derive(Clone, Default)]
 pub struct Context {
     /// `None`: nothing above can be cancelled, and `Display` begins at `context.Background`.
-    pub(crate) node: Option<Arc<Node>>,
+    pub(crate) node: Option<Hold>,
     pub(crate) values: Values,
 }
 
@@ -92,7 +92,10 @@ impl Context {
     /// ```
     #[must_use]
     pub fn todo() -> Context {
-        Context::from(Node::todo())
+        Context {
+            node: Some(Node::todo()),
+            values: Values::default(),
+        }
     }
 
     /// A child that can be cancelled by itself.
@@ -119,8 +122,9 @@ impl Context {
     /// let parent: Option<go_context::Context> = None;
     /// let (ctx, cancel) = parent.with_cancel();
     /// ```
+    #[inline(always)]
     pub fn with_cancel(&self) -> (Context, CancelFunc) {
-        let (ctx, node) = self.child(self.cancel_node());
+        let (ctx, node) = self.child(Node::with_cancel);
         (ctx, CancelFunc::new(node))
     }
 
@@ -136,8 +140,9 @@ impl Context {
     /// assert_eq!(ctx.err(), Some(Error::Canceled));
     /// assert_eq!(ctx.cause().unwrap().to_string(), "the client hung up");
     /// ```
+    #[inline]
     pub fn with_cancel_cause(&self) -> (Context, CancelCauseFunc) {
-        let (ctx, node) = self.child(self.cancel_node());
+        let (ctx, node) = self.child(Node::with_cancel);
         (ctx, CancelCauseFunc::new(node))
     }
 
@@ -167,7 +172,7 @@ impl Context {
     /// assert!(Instant::now() >= soon);
     /// ```
     pub fn with_deadline(&self, deadline: impl Into<Deadline>) -> (Context, CancelFunc) {
-        self.timed(deadline.into(), None)
+        self.timed(Instant::now(), deadline.into(), None)
     }
 
     /// [`with_deadline`](Context::with_deadline), with a cause for when the deadline passes. A
@@ -188,7 +193,7 @@ impl Context {
         deadline: impl Into<Deadline>,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> (Context, CancelFunc) {
-        self.timed(deadline.into(), Some(into_cause(cause)))
+        self.timed(Instant::now(), deadline.into(), Some(into_cause(cause)))
     }
 
     /// A child that is done when `timeout` has passed from now on.
@@ -215,8 +220,10 @@ impl Context {
     /// let (ctx, _cancel) = Context::background().with_timeout(Duration::MAX);
     /// assert_eq!(ctx.deadline(), None);
     /// ```
+    #[inline]
     pub fn with_timeout(&self, timeout: Duration) -> (Context, CancelFunc) {
-        self.timed(Deadline::after(timeout), None)
+        let now = Instant::now();
+        self.timed(now, Deadline::after(now, timeout), None)
     }
 
     /// [`with_timeout`](Context::with_timeout), with a cause for when the time is over.
@@ -237,7 +244,8 @@ impl Context {
         timeout: Duration,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> (Context, CancelFunc) {
-        self.timed(Deadline::after(timeout), Some(into_cause(cause)))
+        let now = Instant::now();
+        self.timed(now, Deadline::after(now, timeout), Some(into_cause(cause)))
     }
 
     /// A child that carries one value more.
@@ -289,8 +297,7 @@ impl Context {
     /// ```
     #[must_use]
     pub fn without_cancel(&self) -> Context {
-        self.child(Node::without_cancel(self.node.clone(), self.depth()))
-            .0
+        self.child(Node::without_cancel).0
     }
 
     /// A channel that disconnects when the context is done, and never carries a message.
@@ -300,8 +307,10 @@ impl Context {
     /// win over work that is ready, use `select_biased!` and name `done` first. A loop must leave,
     /// or stop listening, once it has seen the channel disconnected: it stays ready for ever.
     ///
-    /// Each call gives the same channel. It is made by the first call, so a context on which nobody
-    /// waits never pays for it. On a context that [cannot be cancelled](Context::is_cancellable) it
+    /// Each call on one thread gives the same channel. It is made by the first call, so a context on
+    /// which nobody waits never pays for it. Another thread may get another channel, so that the two
+    /// do not wait for each other when they use theirs; all of them close at the cancellation, and
+    /// who has seen one closed finds the error. On a context that [cannot be cancelled](Context::is_cancellable) it
     /// is [`never()`](crossbeam_channel::never). The receiver does not hold the context: if it is
     /// all that is left, the context is cancelled (see [above](Context#who-holds-whom)).
     ///
@@ -319,6 +328,7 @@ impl Context {
     /// }
     /// ```
     #[must_use]
+    #[inline]
     pub fn done(&self) -> Receiver<()> {
         self.node.as_ref().map_or_else(never, |node| node.done())
     }
@@ -340,6 +350,7 @@ impl Context {
     /// assert_eq!(ctx.err(), Some(Error::Canceled));
     /// ```
     #[must_use]
+    #[inline]
     pub fn err(&self) -> Option<Error> {
         self.node.as_ref()?.err()
     }
@@ -408,6 +419,7 @@ impl Context {
     /// assert!(ctx.value(&Counter::Misses).is_none());
     /// ```
     #[must_use]
+    #[inline]
     pub fn value<K: Key>(&self, key: &K) -> Option<&K::Value> {
         self.values.get(key)
     }
@@ -469,7 +481,7 @@ impl Context {
     /// ctx.after_func(move || println!("{count}"));
     /// ```
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
-        AfterFunc::new(self.node.as_ref(), Box::new(f))
+        AfterFunc::new(self.node.as_deref(), Box::new(f))
     }
 
     /// [`err`](Context::err) for the `?` in a loop.
@@ -493,6 +505,7 @@ impl Context {
     /// }
     /// assert_eq!(sum(&Context::background(), &[1, 2, 3]), Ok(6));
     /// ```
+    #[inline]
     pub fn check(&self) -> Result<(), Error> {
         self.err().map_or(Ok(()), Err)
     }
@@ -535,40 +548,47 @@ impl Context {
         self.node.as_ref().is_some_and(|node| node.is_cancellable())
     }
 
-    /// A context at `node`, with the values of this one.
-    pub(crate) fn child(&self, node: Arc<Node>) -> (Context, Arc<Node>) {
+    /// The child that `derive` makes of this context's node, or of what stands for it, and at what
+    /// depth; with the values of this context.
+    #[inline(always)]
+    pub(crate) fn child(
+        &self,
+        derive: impl FnOnce(Option<Arc<Node>>, u32) -> Arc<Node>,
+    ) -> (Context, Arc<Node>) {
+        let (parent, values) = match &self.node {
+            Some(hold) => {
+                let (parent, values) = hold.place(&self.values);
+                (Some(parent), values)
+            }
+            None => (None, self.values.clone()),
+        };
+        let node = derive(parent, self.depth());
         let ctx = Context {
-            node: Some(node.clone()),
-            values: self.values.clone(),
+            node: Some(Hold::new(node.clone())),
+            values,
         };
         (ctx, node)
     }
 
-    fn cancel_node(&self) -> Arc<Node> {
-        Node::with_cancel(self.node.clone(), self.depth())
-    }
-
-    fn timed(&self, deadline: Deadline, cause: Option<Cause>) -> (Context, CancelFunc) {
-        let (ctx, node) = self.child(match deadline.instant() {
-            Some(at) => Node::with_deadline(self.node.clone(), self.depth(), at, cause),
-            None => self.cancel_node(),
+    #[inline]
+    fn timed(
+        &self,
+        now: Instant,
+        deadline: Deadline,
+        cause: Option<Cause>,
+    ) -> (Context, CancelFunc) {
+        let (ctx, node) = self.child(|parent, depth| match deadline.instant() {
+            Some(at) => Node::with_deadline(parent, depth, (now, at), cause),
+            None => Node::with_cancel(parent, depth),
         });
         (ctx, CancelFunc::new(node))
     }
 
     /// The depth of a child: one more than the context's own.
+    #[inline]
     pub(crate) fn depth(&self) -> u32 {
         let node = self.node.as_ref().map_or(0, |node| node.depth());
         node.max(self.values.depth()).saturating_add(1)
-    }
-}
-
-impl From<Arc<Node>> for Context {
-    fn from(node: Arc<Node>) -> Context {
-        Context {
-            node: Some(node),
-            values: Values::default(),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Cause, Error};
 use crate::foreign::{Foreign, Source};
 use crate::pool::Task;
 use crate::sync::Arc;
-use crate::tree::Node;
+use crate::tree::{Hold, Node};
 use crate::unwind::FirstPanic;
 use crate::value::{Head, Key, Layer, Step, Types, Values, Wanted};
 
@@ -247,9 +247,9 @@ impl Context {
     pub fn custom(inner: impl CustomContext) -> Context {
         let inner = Arc::new(inner);
         let foreign = Foreign::new(Box::new(inner.clone()), inner.done());
-        let wrapped = inner.wrapped().and_then(|wrapped| wrapped.node.as_ref());
+        let wrapped = inner.wrapped().and_then(|wrapped| wrapped.node.as_deref());
         Context {
-            node: Some(Node::custom(foreign, wrapped)),
+            node: Some(Hold::new(Node::custom(foreign, wrapped))),
             values: Values::new(Custom { inner }),
         }
     }

@@ -74,7 +74,7 @@ enum Part<'a> {
 
 /// Puts down the derivations of a context, the last one first.
 fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
-    let mut node = ctx.node.as_deref();
+    let mut node = ctx.node.as_deref().map(|node| &**node);
     let mut layers = ctx.values.layers().peekable();
     let mut openings = 0;
     // Two lists in one order: what was derived last is the deeper of the two.
@@ -112,6 +112,7 @@ fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             None => Ok(()),
         },
         Kind::Merge(_) => Ok(()), // its values tell
+        Kind::Seat => Ok(()),
     }
 }
 

@@ -1,15 +1,27 @@
 //! The channel behind `Context::done`: made when somebody first asks for it, closed once.
+//!
+//! A channel is itself shared by all who have it: its count of receivers, its list of those who
+//! wait. So there is more than one where more than one thread asks: the thread that asked first has
+//! the first, the others one for each lane. They are closed one after the other; who has seen one
+//! of them closed and asks for the error waits for the others, so that nobody can tell.
 
 use crossbeam_channel::{unbounded, Receiver, Sender, TryRecvError};
 use once_cell::race::OnceBox;
 use once_cell::sync::Lazy;
 
+use crate::lane::{thread_number, Lanes};
 use crate::sync::Mutex;
 
-/// The done channel of one context. Most contexts never pay for more than this pointer.
-pub(crate) struct Done(OnceBox<Channel>);
+/// The done channel of one context. Most contexts never pay for more than two pointers.
+#[derive(Default)]
+pub(crate) struct Done {
+    first: OnceBox<Channel>,
+    others: OnceBox<Lanes<OnceBox<Channel>>>,
+}
 
 pub(crate) struct Channel {
+    /// The thread that asked for it.
+    thread: u32,
     /// The only sender. It never sends: dropping it is the news.
     open: Mutex<Option<Sender<()>>>,
     receiver: Receiver<()>,
@@ -21,49 +33,89 @@ impl Channel {
     pub(crate) fn new() -> Box<Channel> {
         let (sender, receiver) = unbounded();
         Box::new(Channel {
+            thread: thread_number(),
             open: Mutex::new(Some(sender)),
             receiver,
         })
     }
+
+    fn is_closed(&self) -> bool {
+        self.receiver.try_recv() == Err(TryRecvError::Disconnected)
+    }
 }
 
 impl Done {
-    pub(crate) const fn new() -> Done {
-        Done(OnceBox::new())
-    }
-
     /// Whether anybody can be waiting.
     pub(crate) fn is_made(&self) -> bool {
-        self.0.get().is_some()
+        self.first.get().is_some()
     }
 
-    pub(crate) fn receiver(&self) -> Option<Receiver<()>> {
-        self.0.get().map(|channel| channel.receiver.clone())
+    /// The channel for this thread, if it has been made.
+    pub(crate) fn mine(&self) -> Option<Receiver<()>> {
+        let first = self.first.get()?;
+        let mine = match first.thread == thread_number() {
+            true => first,
+            false => self.others.get()?.mine().get()?,
+        };
+        Some(mine.receiver.clone())
     }
 
-    /// Puts the channel in place. The first one stays; a later one comes back.
+    /// The channel for this thread if it has one, and otherwise any.
+    pub(crate) fn any(&self) -> Option<Receiver<()>> {
+        self.mine()
+            .or_else(|| Some(self.first.get()?.receiver.clone()))
+    }
+
+    /// Whether it is one of the channels.
+    pub(crate) fn has(&self, receiver: &Receiver<()>) -> bool {
+        self.channels()
+            .any(|channel| channel.receiver.same_channel(receiver))
+    }
+
+    /// Puts a channel in place for this thread. The first one stays; a later one comes back.
     pub(crate) fn install(&self, channel: Box<Channel>) -> Option<Box<Channel>> {
-        self.0.set(channel).err()
+        let channel = self.first.set(channel).err()?;
+        if self.first.get()?.thread == channel.thread {
+            return Some(channel);
+        }
+        let others = self
+            .others
+            .get_or_init(|| Box::new(Lanes::new(OnceBox::new)));
+        others.mine().set(channel).err()
     }
 
     /// Disconnects every receiver and wakes those who wait.
     pub(crate) fn close(&self) {
-        if let Some(channel) = self.0.get() {
+        for channel in self.channels() {
             let sender = channel.open.lock().take();
             drop(sender); // with the lock given back
         }
     }
 
-    /// Whether the receivers are disconnected. A channel that was never made counts as open.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0
+    /// Whether a receiver has been disconnected. A channel that was never made counts as open.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.channels().any(Channel::is_closed)
+    }
+
+    /// Waits until every receiver is disconnected.
+    pub(crate) fn wait_closed(&self) {
+        for channel in self.channels() {
+            let _ = channel.receiver.recv();
+        }
+    }
+
+    fn channels(&self) -> impl Iterator<Item = &Channel> {
+        let others = self.others.get().into_iter().flat_map(Lanes::iter);
+        self.first
             .get()
-            .is_some_and(|channel| channel.receiver.try_recv() == Err(TryRecvError::Disconnected))
+            .into_iter()
+            .chain(others.filter_map(OnceBox::get))
     }
 }
 
 /// The channel of every context that was done before anybody asked for one.
+#[inline]
 pub(crate) fn closed() -> Receiver<()> {
-    static CLOSED: Lazy<Receiver<()>> = Lazy::new(|| unbounded().1);
-    CLOSED.clone()
+    static CLOSED: Lazy<Lanes<Receiver<()>>> = Lazy::new(|| Lanes::new(|| unbounded().1));
+    CLOSED.mine().clone()
 }

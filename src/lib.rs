@@ -181,6 +181,7 @@ mod display;
 mod done;
 mod error;
 mod foreign;
+mod lane;
 mod merge;
 mod pool;
 mod scope;

@@ -5,7 +5,7 @@ use std::any::Any;
 use crate::cancel::CancelFunc;
 use crate::context::Context;
 use crate::sync::Arc;
-use crate::tree::Node;
+use crate::tree::{Hold, Node};
 use crate::unwind::FirstPanic;
 use crate::value::{Head, Layer, Step, Values, Wanted};
 
@@ -36,10 +36,11 @@ impl Context {
     /// ```
     pub fn merge(&self, other: &Context) -> (Context, CancelFunc) {
         let depth = self.depth();
-        let node = Node::merge(self.node.clone(), other.node.clone(), depth);
+        let [first, second] = [self, other].map(|ctx| ctx.node.as_deref().cloned());
+        let node = Node::merge(first, second, depth);
         let types = self.values.types().with(other.values.types());
         let ctx = Context {
-            node: Some(node.clone()),
+            node: Some(Hold::new(node.clone())),
             values: Values::new(Join {
                 below: self.values.clone(),
                 other: other.clone(),

@@ -221,8 +221,7 @@ impl NotifyContext {
         let (catch, listener) = Catch::start(self.signals.clone())?;
         let catch = Arc::new(catch);
         let names = names::list(&self.signals);
-        let node = Node::with_signals(parent.node.clone(), parent.depth(), names);
-        let (ctx, node) = parent.child(node);
+        let (ctx, node) = parent.child(|node, depth| Node::with_signals(node, depth, names));
         let until_done = if self.keep {
             None
         } else if ctx.err().is_some() {

@@ -2,15 +2,22 @@
 //!
 //! It sleeps in a `select!` over the alarm for the earliest deadline and a channel that wakes it
 //! when an earlier one comes in. It runs no code of the user's; see `Expire`.
+//!
+//! Each lane of threads has a queue, and they meet only in the time of the next alarm. Who puts a
+//! timer in looks at that time afterwards. The thread says `NEVER` there before it looks into the
+//! queues. So either it finds the timer, or the timer finds an alarm that is later than itself and
+//! wakes the thread.
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{after, bounded, never, select, Receiver, Sender};
+use crossbeam_utils::CachePadded;
 use once_cell::sync::Lazy;
 
-use crate::sync::{Mutex, Weak};
+use crate::lane::Lanes;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Weak};
 use crate::unwind;
 
 /// What a deadline does when it passes.
@@ -19,92 +26,119 @@ pub(crate) trait Expire: Send + Sync {
     fn expire(self: crate::sync::Arc<Self>);
 }
 
-/// A timer's place in the queue. The number tells apart those due at the same moment.
+/// A timer's place in its queue. The number tells apart those due at the same moment.
 pub(crate) type Key = (Instant, usize);
 
 static TIMER: Lazy<Timer> = Lazy::new(|| Timer {
-    queue: Mutex::new(Queue::default()),
+    queues: Lanes::new(CachePadded::default),
+    alarm: AtomicU64::new(NEVER),
     wake: bounded(1),
+    running: AtomicBool::new(false),
+    start: Instant::now(),
 });
 
 struct Timer {
-    queue: Mutex<Queue>,
+    queues: Lanes<CachePadded<Mutex<Queue>>>,
+    /// When the thread will next look by itself, in nanoseconds after `start`. It may be too early,
+    /// for a timer since taken out; it is never too late.
+    alarm: AtomicU64,
     wake: (Sender<()>, Receiver<()>),
+    /// Whether the thread has been started.
+    running: AtomicBool,
+    start: Instant,
 }
+
+const NEVER: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Queue {
     timers: BTreeMap<Key, Weak<dyn Expire>>,
-    /// When the thread will next look by itself. It may be too early, for a timer since taken out;
-    /// it is never too late.
-    alarm: Option<Instant>,
-    /// Whether the thread has been started.
-    running: bool,
 }
 
 impl Queue {
-    /// Puts a timer in; true if the thread has to be told.
-    fn insert(&mut self, key: Key, timer: Weak<dyn Expire>) -> bool {
-        self.timers.insert(key, timer);
-        let earliest = self.alarm.map_or(true, |alarm| key.0 < alarm);
-        if earliest {
-            self.alarm = Some(key.0);
-        }
-        earliest
-    }
-
-    /// Takes out what is due at `now`, earliest first, and sets the alarm for the rest.
-    fn take_due(&mut self, now: Instant) -> Vec<Weak<dyn Expire>> {
-        let mut due = Vec::new();
+    /// Takes out what is due at `now`, and says when the next will be.
+    fn take_due(
+        &mut self,
+        now: Instant,
+        due: &mut Vec<(Key, Weak<dyn Expire>)>,
+    ) -> Option<Instant> {
         while let Some(first) = self.timers.first_entry() {
             if first.key().0 > now {
-                break;
+                return Some(first.key().0);
             }
-            due.push(first.remove());
+            due.push(first.remove_entry());
         }
-        self.alarm = self.timers.keys().next().map(|key| key.0);
-        due
+        None
     }
+}
+
+/// The lane in which this thread puts its timers.
+pub(crate) fn my_lane() -> usize {
+    TIMER.queues.my_lane()
 }
 
 /// Has `timer` expire at `key.0`, never before. The first call starts the thread.
 ///
 /// If the system refuses the thread, the next call tries again.
-pub(crate) fn insert(key: Key, timer: Weak<dyn Expire>) {
-    let mut queue = TIMER.queue.lock();
-    let wake = queue.insert(key, timer);
-    let start = !queue.running;
-    queue.running = true;
-    drop(queue);
-    if start {
-        let thread = thread::Builder::new().name("go-ctx-timer".into());
-        if thread.spawn(run).is_err() {
-            TIMER.queue.lock().running = false;
-        }
-    } else if wake {
+pub(crate) fn insert(lane: usize, key: Key, timer: Weak<dyn Expire>) {
+    TIMER.queues.get(lane).lock().timers.insert(key, timer);
+    let alarm = TIMER.offset(key.0);
+    if alarm < TIMER.alarm.load(Ordering::SeqCst) {
+        TIMER.alarm.fetch_min(alarm, Ordering::SeqCst);
         // A full channel says that the thread is about to look anyway.
         let _ = TIMER.wake.0.try_send(());
+    }
+    if !TIMER.running.load(Ordering::Relaxed) && !TIMER.running.swap(true, Ordering::Relaxed) {
+        let thread = thread::Builder::new().name("go-ctx-timer".into());
+        if thread.spawn(run).is_err() {
+            TIMER.running.store(false, Ordering::Relaxed);
+        }
     }
 }
 
 /// Takes a timer out, if it is still there.
-pub(crate) fn remove(key: Key) {
-    let removed = TIMER.queue.lock().timers.remove(&key);
+pub(crate) fn remove(lane: usize, key: Key) {
+    let removed = TIMER.queues.get(lane).lock().timers.remove(&key);
     drop(removed); // with the lock given back
+}
+
+impl Timer {
+    fn offset(&self, at: Instant) -> u64 {
+        let after = at.saturating_duration_since(self.start).as_nanos();
+        u64::try_from(after).unwrap_or(NEVER - 1)
+    }
+
+    /// Sets the alarm for the next timer, and returns those that are due at `now`, earliest first.
+    fn look(&self, now: Instant) -> Vec<Weak<dyn Expire>> {
+        self.alarm.store(NEVER, Ordering::SeqCst);
+        let mut due = Vec::new();
+        for queue in self.queues.iter() {
+            if let Some(next) = queue.lock().take_due(now, &mut due) {
+                self.alarm.fetch_min(self.offset(next), Ordering::SeqCst);
+            }
+        }
+        due.sort_by_key(|(key, _)| *key);
+        due.into_iter().map(|(_, timer)| timer).collect()
+    }
+
+    fn alarm(&self) -> Receiver<Instant> {
+        let offset = match self.alarm.load(Ordering::SeqCst) {
+            NEVER => return never(),
+            offset => Duration::from_nanos(offset),
+        };
+        let at = self.start.checked_add(offset);
+        at.map_or_else(never, |at| {
+            after(at.saturating_duration_since(Instant::now()))
+        })
+    }
 }
 
 fn run() {
     loop {
-        let mut queue = TIMER.queue.lock();
-        let due = queue.take_due(Instant::now());
-        let alarm = queue.alarm;
-        drop(queue);
+        let due = TIMER.look(Instant::now());
         if due.is_empty() {
-            let alarm = alarm.map_or_else(never, |at| {
-                after(at.saturating_duration_since(Instant::now()))
-            });
             select! {
-                recv(alarm) -> _ => {}
+                recv(TIMER.alarm()) -> _ => {}
                 recv(TIMER.wake.1) -> _ => {}
             }
         }

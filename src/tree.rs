@@ -5,25 +5,37 @@
 //!
 //! # State
 //!
-//! A node's `phase` tells how far its cancellation has come. It only ever moves forward:
+//! A node's `phase` tells how far it has come. It only ever moves forward:
 //!
 //! | phase | meaning | `err` |
 //! | --- | --- | --- |
-//! | `OPEN` | not cancelled | `None` |
+//! | `LOOSE` | nobody has looked at it yet, and its parent does not know it | settles first |
+//! | `OPEN` | settled: its parent and the timer know it | `None` |
 //! | `CLOSING` + error | claimed by a cancellation that is about to close the done channel | what the channel says |
 //! | error | done | `Some` |
 //!
+//! Most contexts are derived, handed on and dropped, and nobody ever waits for one or asks it
+//! anything. So a node makes itself known to those who can end it, it *settles*, only when somebody
+//! first looks at it: asks for its error or its channel, or hangs a callback or a settled child on
+//! it. Until then it is as done as its parent is.
+//!
 //! # Invariants
 //!
-//! 1. `phase` leaves `OPEN` under the node's lock, and by that the cancellation has *claimed* the
-//!    node: it alone takes the table of children, closes the channel and starts the callbacks.
-//! 2. The table grows only while the node is `OPEN`, under its lock. So a child either is in the
-//!    table that the claim takes, or finds its parent claimed and is born done: none is lost.
-//! 3. The done channel is made only while the node is `OPEN`, under its lock. So a claim that finds
+//! 1. The parents of a settled node are settled.
+//! 2. `phase` leaves `OPEN` under the node's lock, and by that the cancellation has *claimed* the
+//!    node: it alone takes the table of children, closes the channel and starts the callbacks. A
+//!    `LOOSE` node has none of these, and is claimed by the one who changes its phase.
+//! 3. The table grows only while the node is `OPEN`, under its lock. So a child either is in the
+//!    table that the claim takes, or finds its parent claimed and ends as the parent has: none is
+//!    lost.
+//! 4. The done channel is made only while the node is `OPEN`, under its lock. So a claim that finds
 //!    no channel has none to close, and a node is `CLOSING` only if it has one.
-//! 4. A node leaves its parent's table when it and all its descendants are done, or when it is
+//! 5. A node leaves its parent's table when it and all its descendants are done, or when it is
 //!    dropped. So who cancels the parent meanwhile still finds it, and waits.
-//! 5. A dropped node has no descendants: each would hold it.
+//! 6. A dropped node has no descendants: each would hold it.
+//! 7. What a node waits for besides its one parent cannot be told afterwards: whether a deadline
+//!    passed before the parent was cancelled, which of two parents was first. A node with more than
+//!    one end to it, or under a custom context, settles when it is made.
 //!
 //! # Locks
 //!
@@ -31,6 +43,7 @@
 //! foreign runs under one: channels are closed, callbacks started and everything that may own a
 //! user's value dropped with all locks given back.
 
+mod hold;
 mod walk;
 
 use std::mem;
@@ -38,6 +51,7 @@ use std::panic::RefUnwindSafe;
 use std::time::Instant;
 
 use crossbeam_channel::{never, Receiver};
+use once_cell::race::OnceBox;
 use once_cell::sync::Lazy;
 
 use crate::callback::Callback;
@@ -51,6 +65,8 @@ use crate::sync::{fence, Arc, AtomicU32, AtomicU8, Mutex, Ordering, Weak};
 use crate::timer;
 use crate::unwind::FirstPanic;
 
+pub(crate) use self::hold::Hold;
+use self::hold::Seats;
 pub(crate) use self::walk::cancel;
 use self::walk::Aftermath;
 
@@ -62,9 +78,11 @@ pub(crate) enum Kind {
     Signals(Box<SignalNames>),
     /// `without_cancel`: a node that holds its parent and does not listen to it.
     Detached,
-    Deadline(Box<Expiry>),
+    Deadline(Expiry),
     /// The second parent, if it has a node.
     Merge(Option<Box<Tie>>),
+    /// A stand-in for its parent; see `hold.rs`.
+    Seat,
     /// A context that is not the crate's own. The phase of such a node tells how far its end has
     /// come down to its children; what it says itself is for the foreign context to know.
     Custom(Box<Foreign>),
@@ -72,7 +90,10 @@ pub(crate) enum Kind {
 
 /// A deadline of the node's own.
 pub(crate) struct Expiry {
-    cause: Option<Cause>,
+    /// A cause for when it passes.
+    cause: Option<Box<Cause>>,
+    /// The lane of the timer's queue.
+    lane: u8,
 }
 
 /// The names of the signals that cancel a node, as they are printed.
@@ -90,27 +111,43 @@ pub(crate) struct Node {
     /// `None` under `Context::background`, which has no node.
     tie: Option<Tie>,
     kind: Kind,
-    phase: AtomicU8,
-    /// How many derivations lie between this node and the root, those of values counted too.
-    depth: u32,
     /// The node's own deadline or the one it inherited.
     deadline: Option<Instant>,
+    /// How many derivations lie between this node and the root, those of values counted too.
+    depth: u32,
+    phase: AtomicU8,
+    visitors: Visitors,
+    /// Made when the node settles.
+    hub: OnceBox<Hub>,
+}
+
+/// Who derives from a node.
+#[derive(Default)]
+struct Visitors {
+    /// How many can.
+    holds: AtomicU32,
+    /// The number of the thread that did so first, or 0.
+    first: AtomicU32,
+    /// How often others have, up to a limit.
+    others: AtomicU8,
+}
+
+/// Where others meet at a node.
+#[derive(Default)]
+struct Hub {
     done: Done,
+    seats: OnceBox<Seats>,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    /// Made with the first child, taken by the claim.
-    children: Option<Box<Table>>,
+    /// Taken by the claim.
+    children: Slab<Child>,
+    /// For a custom context with children.
+    watch: Option<Box<Watch>>,
     /// Set by the claim, unless there is nothing to tell: no cause, and nothing to wait for.
     cancellation: Option<Arc<Cancellation>>,
-}
-
-#[derive(Default)]
-struct Table {
-    slots: Slab<Child>,
-    /// For a custom context with children.
-    watch: Option<Watch>,
 }
 
 /// Who is told when a node is done.
@@ -137,6 +174,22 @@ const OPEN: u8 = 0;
 const CANCELED: u8 = 1;
 const DEADLINE_EXCEEDED: u8 = 2;
 const CLOSING: u8 = 4;
+const LOOSE: u8 = 8;
+
+fn is_claimed(phase: u8) -> bool {
+    phase != OPEN && phase != LOOSE
+}
+
+impl Kind {
+    /// Whether there is nothing in it that has to be dropped.
+    fn is_plain(&self) -> bool {
+        match self {
+            Kind::Todo | Kind::Cancel | Kind::Detached | Kind::Seat => true,
+            Kind::Deadline(expiry) => expiry.cause.is_none(),
+            Kind::Signals(_) | Kind::Merge(_) | Kind::Custom(_) => false,
+        }
+    }
+}
 
 impl Tie {
     fn new(parent: Arc<Node>) -> Tie {
@@ -164,30 +217,40 @@ fn error(phase: u8) -> Error {
 
 impl Node {
     /// The node of `Context::todo`.
-    pub(crate) fn todo() -> Arc<Node> {
-        static TODO: Lazy<Arc<Node>> = Lazy::new(|| Arc::new(Node::new(None, Kind::Todo, 0, None)));
+    pub(crate) fn todo() -> Hold {
+        static TODO: Lazy<Hold> =
+            Lazy::new(|| Hold::new(Arc::new(Node::new(None, Kind::Todo, 0, None))));
         TODO.clone()
     }
 
     fn new(parent: Option<Arc<Node>>, kind: Kind, depth: u32, deadline: Option<Instant>) -> Node {
+        let phase = match kind {
+            Kind::Todo | Kind::Detached => OPEN,
+            _ => LOOSE,
+        };
+        if let Some(parent) = &parent {
+            parent.visitors.count();
+        }
         Node {
             tie: parent.map(Tie::new),
             kind,
-            phase: AtomicU8::new(OPEN),
-            depth,
             deadline,
-            done: Done::new(),
-            state: Mutex::new(State {
-                children: None,
-                cancellation: None,
-            }),
+            depth,
+            phase: AtomicU8::new(phase),
+            visitors: Visitors::default(),
+            hub: OnceBox::new(),
         }
     }
 
     /// A child to be cancelled on its own or with its parent.
     pub(crate) fn with_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline());
-        Node::new(parent, Kind::Cancel, depth, inherited).attached()
+        let under_custom = parent.as_ref().is_some_and(|parent| parent.is_custom());
+        let node = Arc::new(Node::new(parent, Kind::Cancel, depth, inherited));
+        if under_custom {
+            node.settle();
+        }
+        node
     }
 
     /// A child for signals to cancel.
@@ -195,26 +258,28 @@ impl Node {
     pub(crate) fn with_signals(parent: Option<Arc<Node>>, depth: u32, names: String) -> Arc<Node> {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline());
         let kind = Kind::Signals(Box::new(SignalNames(names)));
-        Node::new(parent, kind, depth, inherited).attached()
+        Node::new(parent, kind, depth, inherited).settled()
     }
 
     /// A child with a deadline of its own; if the parent's comes first, that will do.
     pub(crate) fn with_deadline(
         parent: Option<Arc<Node>>,
         depth: u32,
-        deadline: Instant,
+        (now, deadline): (Instant, Instant),
         cause: Option<Cause>,
     ) -> Arc<Node> {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline());
         if inherited.is_some_and(|inherited| inherited < deadline) {
-            return Node::new(parent, Kind::Cancel, depth, inherited).attached();
+            return Node::with_cancel(parent, depth);
         }
-        let kind = Kind::Deadline(Box::new(Expiry { cause }));
-        let node = Node::new(parent, kind, depth, Some(deadline)).attached();
-        if deadline > Instant::now() {
-            node.arm();
-        } else if node.phase.load(Ordering::Acquire) == OPEN {
-            drop(node.time_out());
+        let kind = Kind::Deadline(Expiry {
+            cause: cause.map(Box::new),
+            lane: timer::my_lane() as u8,
+        });
+        let node = Arc::new(Node::new(parent, kind, depth, Some(deadline)));
+        let has_other_end = node.parent().is_some_and(|parent| parent.is_cancellable());
+        if has_other_end || deadline <= now {
+            node.settle();
         }
         node
     }
@@ -233,83 +298,171 @@ impl Node {
         let deadlines = [&first, &second].map(|parent| parent.as_ref()?.deadline());
         let deadline = deadlines.into_iter().flatten().min();
         let second = second.map(|second| Box::new(Tie::new(second)));
-        Node::new(first, Kind::Merge(second), depth, deadline).attached()
+        Node::new(first, Kind::Merge(second), depth, deadline).settled()
     }
 
     /// The root of a custom context. One that hands on the done channel of a node of ours is a
     /// child of that, and needs nobody to watch it.
     pub(crate) fn custom(foreign: Foreign, wrapped: Option<&Arc<Node>>) -> Arc<Node> {
-        let parent = wrapped.filter(|node| node.done().same_channel(&foreign.done()));
-        Node::new(parent.cloned(), Kind::Custom(Box::new(foreign)), 0, None).attached()
+        let parent = wrapped.filter(|node| node.hands_out(&foreign.done()));
+        Node::new(parent.cloned(), Kind::Custom(Box::new(foreign)), 0, None).settled()
     }
 
-    /// Shares a new node, and makes it known to its parents.
-    fn attached(self) -> Arc<Node> {
+    fn settled(self) -> Arc<Node> {
         let node = Arc::new(self);
-        for (rank, tie) in node.ties() {
-            if !tie.parent.is_cancellable() {
-                continue;
-            }
-            let child = Child::Node(Arc::downgrade(&node), rank);
-            if let Err(found) = tie.parent.admit(child, &tie.slot) {
-                node.inherit(&tie.parent, found);
-                break;
-            }
-        }
-        // A merge may have been done through one parent before it had its slot in the other.
-        if matches!(node.kind, Kind::Merge(_)) && node.is_claimed() {
-            drop(node.detach(Presence::Held));
-        }
+        node.settle();
         node
     }
 
-    fn is_claimed(&self) -> bool {
-        let _claims_wait = self.state.lock();
-        self.phase.load(Ordering::Relaxed) != OPEN
+    fn is_loose(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == LOOSE
     }
 
-    /// Ends a new node, which has no children and no channel yet, as its parent has ended.
-    fn inherit(&self, parent: &Node, found: u8) {
+    fn hub(&self) -> &Hub {
+        self.hub.get_or_init(Box::default)
+    }
+
+    /// Makes the node known to those who can end it; its parents first, however many above it
+    /// nobody has looked at.
+    fn settle(self: &Arc<Self>) {
+        let mut below = Vec::new();
+        let mut node = self;
+        loop {
+            let parents = node.ties().map(|(_, tie)| &tie.parent);
+            if let Some(parent) = parents.into_iter().find(|parent| parent.is_loose()) {
+                below.push(node);
+                node = parent;
+                continue;
+            }
+            node.enrol();
+            match below.pop() {
+                Some(child) => node = child,
+                None => return,
+            }
+        }
+    }
+
+    /// Settles a node whose parents are settled. Several threads may be at it.
+    fn enrol(self: &Arc<Self>) {
+        self.hub();
+        let mut entered = false;
+        for (rank, tie) in self.ties() {
+            if !tie.parent.is_cancellable() {
+                continue;
+            }
+            let child = Child::Node(Arc::downgrade(self), rank);
+            match tie.parent.admit(child, &tie.slot) {
+                Ok(admitted) => entered |= admitted,
+                Err(found) => {
+                    self.inherit(&tie.parent, found);
+                    break;
+                }
+            }
+        }
+        let change = (Ordering::AcqRel, Ordering::Acquire);
+        match self.phase.compare_exchange(LOOSE, OPEN, change.0, change.1) {
+            Ok(_) => self.arm(),
+            // It was done before it had its place.
+            Err(phase) if entered && is_claimed(phase) => drop(self.detach(Presence::Held)),
+            Err(_) => {}
+        }
+    }
+
+    /// Ends a loose node as its parent has ended. False if it is not loose any more.
+    fn inherit(&self, parent: &Node, found: u8) -> bool {
         parent.wait_closed(found); // not to be done before the parent is
         let (error, cancellation) = match &parent.kind {
             Kind::Custom(foreign) => {
                 let (error, cause) = foreign.end();
                 (error, cause.map(Cancellation::settled))
             }
-            _ => (error(found), parent.state.lock().cancellation.clone()),
+            _ => (error(found), parent.cancellation()),
         };
-        let mut state = self.state.lock();
-        if self.phase.load(Ordering::Relaxed) == OPEN {
-            state.cancellation = cancellation;
-            self.phase.store(phase(error), Ordering::Release);
+        self.end_loose(error, cancellation)
+    }
+
+    /// Cancels a loose node, of which nobody has to be told. False if it is not loose any more.
+    fn cancel_loose(self: &Arc<Self>, error: Error, cause: Option<&Cause>) -> bool {
+        if let Some(parent) = self.parent().filter(|parent| parent.is_cancellable()) {
+            if parent.is_loose() {
+                parent.settle();
+            }
+            let found = parent.phase.load(Ordering::Acquire);
+            if is_claimed(found) {
+                return self.inherit(parent, found);
+            }
         }
+        if self.is_due() {
+            self.settle();
+            return false;
+        }
+        self.end_loose(error, cause.cloned().map(Cancellation::settled))
+    }
+
+    fn end_loose(&self, error: Error, cancellation: Option<Arc<Cancellation>>) -> bool {
+        let end = || {
+            let (from, to) = (LOOSE, phase(error));
+            self.phase
+                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        };
+        if cancellation.is_none() {
+            return end();
+        }
+        let mut state = self.hub().state.lock();
+        if self.phase.load(Ordering::Relaxed) != LOOSE {
+            return false;
+        }
+        state.cancellation = cancellation;
+        let ended = end();
+        let refused = if ended {
+            None
+        } else {
+            state.cancellation.take()
+        };
+        drop(state);
+        drop(refused);
+        ended
+    }
+
+    /// Whether the node's own deadline has passed.
+    fn is_due(&self) -> bool {
+        matches!(self.kind, Kind::Deadline(_))
+            && self.deadline.is_some_and(|at| at <= Instant::now())
+    }
+
+    fn cancellation(&self) -> Option<Arc<Cancellation>> {
+        self.hub.get()?.state.lock().cancellation.clone()
     }
 
     /// Waits the moment that it takes who has claimed the node to close its channel.
     fn wait_closed(&self, found: u8) {
-        if let Some(done) = self.done.receiver().filter(|_| found & CLOSING != 0) {
-            let _ = done.recv();
+        if found & CLOSING != 0 {
+            self.hub().done.wait_closed();
         }
     }
 
-    /// Puts a child in the table; if the node has been claimed, says how far that has come.
-    fn admit(self: &Arc<Self>, child: Child, slot: &AtomicU32) -> Result<(), u8> {
+    /// Puts a child in the table, unless it is there; false if it is. If the node has been claimed,
+    /// says how far that has come.
+    fn admit(self: &Arc<Self>, child: Child, slot: &AtomicU32) -> Result<bool, u8> {
         if let Kind::Custom(foreign) = &self.kind {
             if self.phase.load(Ordering::Acquire) == OPEN && foreign.is_done() {
                 self.end(foreign);
             }
         }
-        let mut state = self.state.lock();
+        let mut state = self.hub().state.lock();
+        if slot.load(Ordering::Relaxed) != slab::NONE {
+            return Ok(false);
+        }
         match self.phase.load(Ordering::Relaxed) {
             OPEN => {
-                let table = state.children.get_or_insert_with(Box::default);
-                let first = table.slots.is_empty();
-                slot.store(table.slots.insert(child), Ordering::Relaxed);
+                let first = state.children.is_empty();
+                slot.store(state.children.insert(child), Ordering::Relaxed);
                 drop(state);
                 if first {
                     self.watch();
                 }
-                Ok(())
+                Ok(true)
             }
             phase => Err(phase),
         }
@@ -331,12 +484,10 @@ impl Node {
                 }
             }
         });
-        let mut watch = Some(watch);
-        let mut state = self.state.lock();
-        if let Some(table) = &mut state.children {
-            if !table.slots.is_empty() && table.watch.is_none() {
-                table.watch = watch.take();
-            }
+        let mut watch = Some(Box::new(watch));
+        let mut state = self.hub().state.lock();
+        if !state.children.is_empty() && state.watch.is_none() {
+            state.watch = watch.take();
         }
         drop(state);
         drop(watch);
@@ -374,6 +525,7 @@ impl Node {
         ranks.filter_map(|rank| Some((rank, self.tie(rank)?)))
     }
 
+    #[inline]
     pub(crate) fn depth(&self) -> u32 {
         self.depth
     }
@@ -393,52 +545,91 @@ impl Node {
         }
     }
 
-    /// `Some` once the done channel is disconnected, and not before: while it is being closed, the
-    /// channel itself is asked.
-    pub(crate) fn err(&self) -> Option<Error> {
-        if let Kind::Custom(foreign) = &self.kind {
-            return foreign.err();
-        }
+    fn is_custom(&self) -> bool {
+        matches!(self.kind, Kind::Custom(_))
+    }
+
+    /// `Some` once the done channel is disconnected, and not before.
+    #[inline]
+    pub(crate) fn err(self: &Arc<Self>) -> Option<Error> {
         // Who polls the channel and finds it disconnected has acquired nothing by that: crossbeam
         // reads the mark with a relaxed load. This makes up for it.
         fence(Ordering::Acquire);
         match self.phase.load(Ordering::Acquire) {
-            OPEN => None,
-            phase if phase & CLOSING != 0 && !self.done.is_closed() => None,
-            phase => Some(error(phase)),
+            OPEN if !self.is_custom() => None,
+            CANCELED if !self.is_custom() => Some(Error::Canceled),
+            phase => self.err_in(phase),
         }
     }
 
-    pub(crate) fn cause(&self) -> Option<Cause> {
+    #[cold]
+    fn err_in(self: &Arc<Self>, mut found: u8) -> Option<Error> {
+        if let Kind::Custom(foreign) = &self.kind {
+            return foreign.err();
+        }
+        if found == LOOSE {
+            self.settle();
+            found = self.phase.load(Ordering::Acquire);
+        }
+        if found & CLOSING != 0 {
+            // While the channel is being closed, the channel itself is asked.
+            let done = &self.hub().done;
+            if !done.is_closing() {
+                return None;
+            }
+            done.wait_closed();
+        }
+        is_claimed(found).then(|| error(found))
+    }
+
+    pub(crate) fn cause(self: &Arc<Self>) -> Option<Cause> {
         if let Kind::Custom(foreign) = &self.kind {
             return foreign.cause();
         }
         let error = self.err()?;
-        let cancellation = self.state.lock().cancellation.clone();
+        let cancellation = self.cancellation();
         let cause = cancellation.and_then(|cancellation| cancellation.cause().cloned());
         Some(cause.unwrap_or_else(|| error.as_cause()))
     }
 
-    pub(crate) fn done(&self) -> Receiver<()> {
+    pub(crate) fn done(self: &Arc<Self>) -> Receiver<()> {
         match &self.kind {
             Kind::Custom(foreign) => return foreign.done(),
             Kind::Todo | Kind::Detached => return never(),
             _ => {}
         }
-        if !self.done.is_made() && self.phase.load(Ordering::Acquire) == OPEN {
+        if self.is_loose() {
+            self.settle();
+        }
+        let Some(hub) = self.hub.get() else {
+            return done::closed();
+        };
+        if let Some(mine) = hub.done.mine() {
+            return mine;
+        }
+        if self.phase.load(Ordering::Acquire) == OPEN {
             let mut spare = Some(Channel::new());
-            let state = self.state.lock();
+            let state = hub.state.lock();
             if self.phase.load(Ordering::Relaxed) == OPEN {
-                spare = spare.and_then(|channel| self.done.install(channel));
+                spare = spare.and_then(|channel| hub.done.install(channel));
             }
             drop(state);
             drop(spare);
         }
-        self.done.receiver().unwrap_or_else(done::closed)
+        hub.done.any().unwrap_or_else(done::closed)
+    }
+
+    /// Whether `done` is a done channel of this node, on whatever thread it was asked for.
+    fn hands_out(self: &Arc<Self>, done: &Receiver<()>) -> bool {
+        let made = self.hub.get().is_some_and(|hub| hub.done.has(done));
+        made || self.done().same_channel(done)
     }
 
     /// Has `callback` started once the node is done. It is started at once if it is done already.
     pub(crate) fn register(self: &Arc<Self>, callback: &Arc<Callback>) {
+        if self.is_loose() {
+            self.settle();
+        }
         let child = Child::Callback(callback.clone());
         if let Err(found) = self.admit(child, &callback.slot) {
             self.wait_closed(found); // it may count on finding the context done
@@ -454,17 +645,20 @@ impl Node {
     /// Frees a slot of the table, and returns the watch if there is nobody left to watch for. Fails if
     /// a walk has taken the table.
     fn vacate(&self, slot: &AtomicU32) -> Result<Option<Watch>, Option<Arc<Cancellation>>> {
-        let mut state = self.state.lock();
-        let Some(table) = &mut state.children else {
+        let mut state = self.hub().state.lock();
+        if is_claimed(self.phase.load(Ordering::Relaxed)) {
             return Err(state.cancellation.clone());
-        };
-        let child = table.slots.remove(slot.load(Ordering::Relaxed));
+        }
+        let child = state.children.remove(slot.load(Ordering::Relaxed));
         slot.store(slab::NONE, Ordering::Relaxed);
-        let watch = match table.slots.is_empty() {
-            true => table.watch.take(),
+        let watch = match state.children.is_empty() {
+            true => state.watch.take().map(|watch| *watch),
             false => None,
         };
-        let spent = table.slots.is_spent().then(|| state.children.take());
+        let spent = state
+            .children
+            .is_spent()
+            .then(|| mem::take(&mut state.children));
         drop(state);
         drop((child, spent));
         Ok(watch)
@@ -492,39 +686,42 @@ impl Node {
         watches
     }
 
+    /// Sets the timer of a node that has just settled; if the time is over already, so is the node.
     fn arm(self: &Arc<Self>) {
-        let Some(key) = self.timer_key() else { return };
-        if self.phase.load(Ordering::Acquire) != OPEN {
+        let Some((lane, key)) = self.timer() else {
             return;
+        };
+        if self.is_due() {
+            return drop(self.time_out());
         }
         let timer: Weak<Node> = Arc::downgrade(self);
-        timer::insert(key, timer);
+        timer::insert(lane, key, timer);
         // A cancellation that came too early to find the timer has left its mark before.
         if self.phase.load(Ordering::Acquire) != OPEN {
-            timer::remove(key);
+            timer::remove(lane, key);
         }
     }
 
-    /// The timer's place in the queue. The address of the expiry tells it from all others: it stays
-    /// the same wherever the node goes, and the timer is gone before it.
-    fn timer_key(&self) -> Option<timer::Key> {
+    /// The timer's place in the queue. The address of the hub tells it from all others: it stays the
+    /// same wherever the node goes, and the timer is gone before it.
+    fn timer(&self) -> Option<(usize, timer::Key)> {
         let Kind::Deadline(expiry) = &self.kind else {
             return None;
         };
-        let expiry: *const Expiry = &**expiry;
-        Some((self.deadline?, expiry as usize))
+        let hub: *const Hub = self.hub.get()?;
+        Some((expiry.lane.into(), (self.deadline?, hub as usize)))
     }
 
     fn disarm(&self) {
-        if let Some(key) = self.timer_key() {
-            timer::remove(key);
+        if let Some((lane, key)) = self.timer() {
+            timer::remove(lane, key);
         }
     }
 
     /// Cancels the node for its deadline.
     fn time_out(self: &Arc<Self>) -> Aftermath {
         let cause = match &self.kind {
-            Kind::Deadline(expiry) => expiry.cause.clone(),
+            Kind::Deadline(expiry) => expiry.cause.as_deref().cloned(),
             _ => None,
         };
         cancel(self, Error::DeadlineExceeded, cause)
@@ -533,34 +730,40 @@ impl Node {
     /// The end of a node that nobody holds. Returns its parent, for the caller to let go; if it has
     /// a second one, that goes into `more`.
     fn abandon(&mut self, panics: &mut FirstPanic, more: &mut Vec<Arc<Node>>) -> Option<Arc<Node>> {
-        let mut table = None;
-        if self.is_cancellable() && *self.phase.get_mut() == OPEN {
-            *self.phase.get_mut() = CANCELED;
-            self.done.close();
-            self.disarm();
-            table = self.state.get_mut().children.take();
+        if self.hub.get().is_some() {
+            self.close_down(panics);
         }
-        let (slots, watch) = table.map(|table| (table.slots, table.watch)).unzip();
+        if !self.kind.is_plain() {
+            match mem::replace(&mut self.kind, Kind::Detached) {
+                Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),
+                kind => panics.catch(|| drop(kind)),
+            }
+        }
+        self.tie.take().map(|tie| tie.parent)
+    }
+
+    /// Ends what others have left at a node that nobody holds.
+    fn close_down(&mut self, panics: &mut FirstPanic) {
+        let open = self.is_cancellable() && *self.phase.get_mut() == OPEN;
+        if open {
+            *self.phase.get_mut() = CANCELED;
+            self.hub().done.close();
+            self.disarm();
+        }
+        let state = mem::take(&mut *self.hub().state.lock());
         // Nodes there are none among them: they would hold this one.
-        let ready: Vec<Task> = slots
-            .into_iter()
-            .flatten()
-            .filter_map(|child| match child {
-                Child::Callback(callback) => callback.start(),
-                Child::Node(..) => None,
-            })
+        let callbacks = state.children.into_iter().filter_map(|child| match child {
+            Child::Callback(callback) => Some(callback),
+            Child::Node(..) => None,
+        });
+        let ready: Vec<Task> = callbacks
+            .filter(|_| open)
+            .filter_map(Callback::start)
             .collect();
         let watches = self.detach(Presence::Gone);
         ready.into_iter().for_each(pool::start);
-        drop((watch, watches));
-
-        match mem::replace(&mut self.kind, Kind::Detached) {
-            Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),
-            kind => panics.catch(|| drop(kind)),
-        }
-        let cancellation = self.state.get_mut().cancellation.take();
-        panics.catch(|| drop(cancellation));
-        self.tie.take().map(|tie| tie.parent)
+        drop((state.watch, watches));
+        panics.catch(|| drop(state.cancellation));
     }
 }
 
@@ -571,6 +774,9 @@ impl RefUnwindSafe for Node {}
 /// the thread that drops the last handle may be small.
 impl Drop for Node {
     fn drop(&mut self) {
+        if self.tie.is_none() && self.kind.is_plain() && self.hub.get().is_none() {
+            return;
+        }
         let mut panics = FirstPanic::default();
         let mut more = Vec::new();
         let mut next = self.abandon(&mut panics, &mut more);

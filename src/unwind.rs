@@ -36,6 +36,7 @@ impl FirstPanic {
 
     /// Lets the panic go on its way. On a thread that is unwinding already it would abort the
     /// process, so there it ends here.
+    #[inline]
     pub(crate) fn resume(self) {
         match self.0 {
             Some(payload) if thread::panicking() => discard(payload),

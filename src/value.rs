@@ -262,7 +262,55 @@ impl<K: Key> Layer for Pair<K> {
     }
 }
 
+/// The values below, behind a count of references of its own: for a thread that would else share
+/// theirs with many.
+struct Relay {
+    below: Values,
+    head: Head,
+}
+
+impl Layer for Relay {
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn below(&self) -> Option<&dyn Layer> {
+        self.below.top()
+    }
+
+    fn search<'a>(&'a self, _: Wanted<'_>) -> Step<'a> {
+        Step::On(self.below(), None)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn unlink(self: Arc<Self>, _: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
+        Arc::into_inner(self).map_or_else(Values::default, |relay| relay.below)
+    }
+}
+
 impl Values {
+    /// The same values under a reference count of their own.
+    pub(crate) fn relayed(&self) -> Values {
+        let Some(top) = self.top() else {
+            return Values::default();
+        };
+        Values::new(Relay {
+            head: top.head(),
+            below: self.clone(),
+        })
+    }
+
     pub(crate) fn new(layer: impl Layer + 'static) -> Values {
         Values(Some(Arc::new(layer)))
     }
@@ -319,6 +367,7 @@ impl Values {
         self.0.as_deref()
     }
 
+    #[inline]
     pub(crate) fn depth(&self) -> u32 {
         self.top().map_or(0, |layer| layer.head().depth)
     }
@@ -339,18 +388,25 @@ impl Values {
 /// A long list is let go in a loop: the stack of the thread that drops the last handle may be
 /// small. Every value is dropped, whichever of them panic.
 impl Drop for Values {
+    #[inline]
     fn drop(&mut self) {
-        let mut panics = FirstPanic::default();
-        let mut more = Vec::new();
-        let mut next = self.0.take();
-        while let Some(layer) = next {
-            let mut below = layer.unlink(&mut panics, &mut more);
-            next = below.0.take();
-            while next.is_none() {
-                let Some(mut other) = more.pop() else { break };
-                next = other.0.take();
-            }
+        if let Some(top) = self.0.take() {
+            let_go(top);
         }
-        panics.resume();
     }
+}
+
+fn let_go(top: Arc<dyn Layer>) {
+    let mut panics = FirstPanic::default();
+    let mut more = Vec::new();
+    let mut next = Some(top);
+    while let Some(layer) = next {
+        let mut below = layer.unlink(&mut panics, &mut more);
+        next = below.0.take();
+        while next.is_none() {
+            let Some(mut other) = more.pop() else { break };
+            next = other.0.take();
+        }
+    }
+    panics.resume();
 }

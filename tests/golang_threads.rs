@@ -71,7 +71,10 @@ impl CustomContext for NewDone {
 #[test]
 fn custom_context_goroutines() {
     let bg = Context::background();
-    let _timer = started(1, "the timer", || bg.with_timeout(VERY_LONG));
+    let timed = started(0, "a timeout that nobody waits for", || {
+        bg.with_timeout(VERY_LONG)
+    });
+    started(1, "the timer", || assert_eq!(timed.0.err(), None));
 
     // 3: a wrapper that hands its done channel on is looked through.
     let (c1, cancel1) = bg.with_cancel();

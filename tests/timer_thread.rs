@@ -82,8 +82,11 @@ fn expired() -> Context {
     ctx
 }
 
+/// Timeouts that somebody has looked at, or they would have no timer yet.
 fn timeouts(parent: &Context) -> Vec<(Context, CancelFunc)> {
-    (0..COUNT).map(|_| parent.with_timeout(HOUR)).collect()
+    let timeouts: Vec<_> = (0..COUNT).map(|_| parent.with_timeout(HOUR)).collect();
+    assert!(timeouts.iter().all(|(ctx, _)| ctx.err().is_none()));
+    timeouts
 }
 
 /// Leaves some room for what the timer's thread does meanwhile, but not a byte for each context.

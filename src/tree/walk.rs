@@ -1,6 +1,8 @@
 //! One cancellation's way down the tree.
 
-use super::{phase, Child, Kind, Node, Presence, Rank, CLOSING, OPEN};
+use std::mem;
+
+use super::{is_claimed, phase, Child, Kind, Node, Presence, Rank, CLOSING};
 use crate::cancellation::{self, Cancellation};
 use crate::error::{Cause, Error};
 use crate::foreign::Watch;
@@ -23,6 +25,9 @@ impl Expire for Node {
 /// Cancels a node and all its descendants. When it returns they are done, whoever cancelled them;
 /// what there is to do after that is for the caller to drop.
 pub(crate) fn cancel(root: &Arc<Node>, error: Error, cause: Option<Cause>) -> Aftermath {
+    if root.is_loose() && root.cancel_loose(error, cause.as_ref()) {
+        return Aftermath::default();
+    }
     let mut walk = Walk {
         error,
         has_cause: cause.is_some(),
@@ -96,8 +101,20 @@ impl Walk {
 
     /// Claims a node and closes it; false if another cancellation was there first.
     fn visit(&mut self, node: &Node) -> bool {
-        let mut state = node.state.lock();
-        if node.phase.load(Ordering::Relaxed) != OPEN {
+        let Some(hub) = node.hub.get() else {
+            return false; // it ended when nobody had looked at it yet
+        };
+        let mut state = hub.state.lock();
+        let closing = hub.done.is_made();
+        let done = phase(self.error);
+        let claimed = if closing { done | CLOSING } else { done };
+        // Who has settled it may not have said so yet, and who ends it before has no need of the lock.
+        let claim = node
+            .phase
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |found| {
+                (!is_claimed(found)).then_some(claimed)
+            });
+        if claim.is_err() {
             let first = state.cancellation.clone();
             drop(state);
             if let Some(first) = first.filter(|first| !first.is_settled()) {
@@ -105,24 +122,21 @@ impl Walk {
             }
             return false;
         }
-        let table = state.children.take();
-        let closing = node.done.is_made();
-        if self.has_cause || closing || table.is_some() {
+        let children = mem::take(&mut state.children);
+        let watch = state.watch.take();
+        if self.has_cause || closing || !children.is_empty() {
             let own = self.own.get_or_insert_with(|| Cancellation::new(None));
             state.cancellation = Some(own.clone());
         }
-        let done = phase(self.error);
-        let claimed = if closing { done | CLOSING } else { done };
-        node.phase.store(claimed, Ordering::Release);
         drop(state);
         if closing {
-            node.done.close();
+            hub.done.close();
             node.phase.store(done, Ordering::Release);
         }
         node.disarm();
-        if let Some(table) = table {
-            self.aftermath.watches.extend(table.watch);
-            self.pending.push(table.slots.into_iter());
+        self.aftermath.watches.extend(watch.map(|watch| *watch));
+        if !children.is_empty() {
+            self.pending.push(children.into_iter());
         }
         true
     }

@@ -1,0 +1,63 @@
+//! What threads have in common, so that each has a part of its own: *lanes*, told apart by a number
+//! that every thread draws once.
+//!
+//! A counter or a lock that many threads use is handed from core to core each time. Where that is
+//! worth it, there is one for each lane instead.
+
+use std::cell::Cell;
+use std::thread;
+
+use once_cell::sync::Lazy;
+
+use crate::sync::{AtomicU32, Ordering};
+
+/// The number of this thread, never 0.
+#[inline]
+pub(crate) fn thread_number() -> u32 {
+    thread_local! {
+        static NUMBER: Cell<u32> = const { Cell::new(0) };
+    }
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            // Two threads with one number, after 2^32 of them, share a lane.
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed).max(1));
+        }
+        number.get()
+    })
+}
+
+/// A value for each lane. There are a few more than cores, so that threads seldom share one.
+pub(crate) struct Lanes<T>(Box<[T]>);
+
+impl<T> Lanes<T> {
+    pub(crate) fn new(make: impl FnMut() -> T) -> Lanes<T> {
+        static COUNT: Lazy<usize> = Lazy::new(|| {
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            (4 * cores).next_power_of_two().clamp(8, 64)
+        });
+        Lanes(std::iter::repeat_with(make).take(*COUNT).collect())
+    }
+
+    /// The lane of this thread.
+    #[inline]
+    pub(crate) fn my_lane(&self) -> usize {
+        thread_number() as usize % self.0.len()
+    }
+
+    /// What there is for this thread.
+    #[inline]
+    pub(crate) fn mine(&self) -> &T {
+        self.get(self.my_lane())
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, lane: usize) -> &T {
+        &self.0[lane]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
