@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{after, bounded, never, select, Receiver, Sender};
-use crossbeam_utils::CachePadded;
+use crossbeam_utils::{Backoff, CachePadded};
 use once_cell::sync::Lazy;
 
 use crate::lane::Lanes;
@@ -49,6 +49,9 @@ struct Timer {
 }
 
 const NEVER: u64 = u64::MAX;
+
+/// How long before an alarm the thread gets up at most.
+const LEAD: Duration = Duration::from_micros(200);
 
 #[derive(Default)]
 struct Queue {
@@ -121,26 +124,49 @@ impl Timer {
         due.into_iter().map(|(_, timer)| timer).collect()
     }
 
-    fn alarm(&self) -> Receiver<Instant> {
-        let offset = match self.alarm.load(Ordering::SeqCst) {
-            NEVER => return never(),
-            offset => Duration::from_nanos(offset),
+    /// When the alarm is set for; `None` if it is not, or for a time that there is not.
+    fn alarm(&self) -> Option<Instant> {
+        match self.alarm.load(Ordering::SeqCst) {
+            NEVER => None,
+            offset => self.start.checked_add(Duration::from_nanos(offset)),
+        }
+    }
+
+    /// Sleeps until the alarm, or until a timer comes in that is due before.
+    ///
+    /// A sleeping thread is woken late, by about as much each time. So it has itself woken by that
+    /// much earlier, and waits for the last moments awake.
+    fn sleep(&self, lead: &mut Duration) {
+        let alarm = self.alarm();
+        let from = Instant::now();
+        let nap = alarm.map(|alarm| {
+            let left = alarm.saturating_duration_since(from);
+            left.saturating_sub(*lead)
+        });
+        select! {
+            recv(nap.map_or_else(never, after)) -> _ => {}
+            recv(self.wake.1) -> _ => return,
+        }
+        let Some((alarm, nap)) = alarm.zip(nap) else {
+            return;
         };
-        let at = self.start.checked_add(offset);
-        at.map_or_else(never, |at| {
-            after(at.saturating_duration_since(Instant::now()))
-        })
+        if !nap.is_zero() {
+            let late = from.elapsed().saturating_sub(nap);
+            *lead = ((*lead * 7 + late) / 8).min(LEAD);
+        }
+        let backoff = Backoff::new();
+        while Instant::now() < alarm && self.wake.1.is_empty() {
+            backoff.snooze();
+        }
     }
 }
 
 fn run() {
+    let mut lead = Duration::ZERO;
     loop {
         let due = TIMER.look(Instant::now());
         if due.is_empty() {
-            select! {
-                recv(TIMER.alarm()) -> _ => {}
-                recv(TIMER.wake.1) -> _ => {}
-            }
+            TIMER.sleep(&mut lead);
         }
         for timer in due.iter().filter_map(Weak::upgrade) {
             unwind::contain(|| timer.expire());
