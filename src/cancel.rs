@@ -3,9 +3,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::error::{into_cause, Cause, Error};
+use crate::error::into_cause;
 use crate::sync::Arc;
-use crate::tree::{self, Node};
+use crate::tree::Node;
 
 /// Cancels the context that it came with: the function that Go returns beside a context.
 ///
@@ -55,7 +55,7 @@ impl CancelFunc {
     /// cancel.cancel(); // does nothing
     /// ```
     pub fn cancel(&self) {
-        cancel(&self.node, None);
+        self.node.cancel(None);
     }
 
     /// Cancels the context when the guard is dropped, at the end of a scope or in a panic.
@@ -128,7 +128,7 @@ impl CancelCauseFunc {
     /// assert!(ctx.cause().unwrap().is::<std::io::Error>());
     /// ```
     pub fn cancel(&self, cause: impl Into<Box<dyn StdError + Send + Sync>>) {
-        cancel(&self.node, Some(into_cause(cause)));
+        self.node.cancel(Some(into_cause(cause)));
     }
 
     /// Cancels the context when the guard is dropped, with no cause but [`Error::Canceled`].
@@ -176,7 +176,7 @@ pub struct DropGuard {
 
 impl Drop for DropGuard {
     fn drop(&mut self) {
-        cancel(&self.node, None);
+        self.node.cancel(None);
     }
 }
 
@@ -184,8 +184,4 @@ impl fmt::Debug for DropGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DropGuard").finish_non_exhaustive()
     }
-}
-
-fn cancel(node: &Arc<Node>, cause: Option<Cause>) {
-    drop(tree::cancel(node, Error::Canceled, cause));
 }

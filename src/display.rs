@@ -107,7 +107,7 @@ fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Kind::Cancel => f.write_str(".WithCancel"),
         Kind::Signals(names) => write!(f, ", [{}])", names.0),
         Kind::Detached => f.write_str(".WithoutCancel"),
-        Kind::Deadline(_) => match node.deadline() {
+        Kind::Deadline { .. } => match node.deadline() {
             Some(deadline) => write!(f, ".WithDeadline([{}])", TimeLeft::until(deadline)),
             None => Ok(()),
         },

@@ -42,8 +42,9 @@ impl<T> Lanes<T> {
 
     /// The lane of this thread.
     #[inline]
-    pub(crate) fn my_lane(&self) -> usize {
-        thread_number() as usize % self.0.len()
+    pub(crate) fn my_lane(&self) -> u8 {
+        // There are 64 at most.
+        (thread_number() as usize % self.0.len()) as u8
     }
 
     /// What there is for this thread.
@@ -53,8 +54,8 @@ impl<T> Lanes<T> {
     }
 
     #[inline]
-    pub(crate) fn get(&self, lane: usize) -> &T {
-        &self.0[lane]
+    pub(crate) fn get(&self, lane: u8) -> &T {
+        &self.0[usize::from(lane)]
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {

@@ -325,7 +325,7 @@ impl StopFunc {
         let _ = self.ended.recv();
         let thread = self.thread.lock().take();
         thread.into_iter().for_each(|thread| drop(thread.join()));
-        drop(tree::cancel(&self.node, Error::Canceled, None));
+        self.node.cancel(None);
     }
 }
 

@@ -76,14 +76,14 @@ impl Queue {
 }
 
 /// The lane in which this thread puts its timers.
-pub(crate) fn my_lane() -> usize {
+pub(crate) fn my_lane() -> u8 {
     TIMER.queues.my_lane()
 }
 
 /// Has `timer` expire at `key.0`, never before. The first call starts the thread.
 ///
 /// If the system refuses the thread, the next call tries again.
-pub(crate) fn insert(lane: usize, key: Key, timer: Weak<dyn Expire>) {
+pub(crate) fn insert(lane: u8, key: Key, timer: Weak<dyn Expire>) {
     TIMER.queues.get(lane).lock().timers.insert(key, timer);
     let alarm = TIMER.offset(key.0);
     if alarm < TIMER.alarm.load(Ordering::SeqCst) {
@@ -100,7 +100,7 @@ pub(crate) fn insert(lane: usize, key: Key, timer: Weak<dyn Expire>) {
 }
 
 /// Takes a timer out, if it is still there.
-pub(crate) fn remove(lane: usize, key: Key) {
+pub(crate) fn remove(lane: u8, key: Key) {
     let removed = TIMER.queues.get(lane).lock().timers.remove(&key);
     drop(removed); // with the lock given back
 }

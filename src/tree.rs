@@ -78,7 +78,13 @@ pub(crate) enum Kind {
     Signals(Box<SignalNames>),
     /// `without_cancel`: a node that holds its parent and does not listen to it.
     Detached,
-    Deadline(Expiry),
+    /// A deadline of the node's own.
+    Deadline {
+        /// A cause for when it passes.
+        cause: Option<Box<Cause>>,
+        /// The lane of the timer's queue.
+        lane: u8,
+    },
     /// The second parent, if it has a node.
     Merge(Option<Box<Tie>>),
     /// A stand-in for its parent; see `hold.rs`.
@@ -86,14 +92,6 @@ pub(crate) enum Kind {
     /// A context that is not the crate's own. The phase of such a node tells how far its end has
     /// come down to its children; what it says itself is for the foreign context to know.
     Custom(Box<Foreign>),
-}
-
-/// A deadline of the node's own.
-pub(crate) struct Expiry {
-    /// A cause for when it passes.
-    cause: Option<Box<Cause>>,
-    /// The lane of the timer's queue.
-    lane: u8,
 }
 
 /// The names of the signals that cancel a node, as they are printed.
@@ -116,20 +114,14 @@ pub(crate) struct Node {
     /// How many derivations lie between this node and the root, those of values counted too.
     depth: u32,
     phase: AtomicU8,
-    visitors: Visitors,
-    /// Made when the node settles.
-    hub: OnceBox<Hub>,
-}
-
-/// Who derives from a node.
-#[derive(Default)]
-struct Visitors {
-    /// How many can.
+    /// How many can derive from the node.
     holds: AtomicU32,
     /// The number of the thread that did so first, or 0.
     first: AtomicU32,
-    /// How often others have, up to a limit.
+    /// How often other threads have, up to a limit.
     others: AtomicU8,
+    /// Made when the node settles.
+    hub: OnceBox<Hub>,
 }
 
 /// Where others meet at a node.
@@ -185,7 +177,7 @@ impl Kind {
     fn is_plain(&self) -> bool {
         match self {
             Kind::Todo | Kind::Cancel | Kind::Detached | Kind::Seat => true,
-            Kind::Deadline(expiry) => expiry.cause.is_none(),
+            Kind::Deadline { cause, .. } => cause.is_none(),
             Kind::Signals(_) | Kind::Merge(_) | Kind::Custom(_) => false,
         }
     }
@@ -229,7 +221,7 @@ impl Node {
             _ => LOOSE,
         };
         if let Some(parent) = &parent {
-            parent.visitors.count();
+            parent.note_derivation();
         }
         Node {
             tie: parent.map(Tie::new),
@@ -237,7 +229,9 @@ impl Node {
             deadline,
             depth,
             phase: AtomicU8::new(phase),
-            visitors: Visitors::default(),
+            holds: AtomicU32::new(0),
+            first: AtomicU32::new(0),
+            others: AtomicU8::new(0),
             hub: OnceBox::new(),
         }
     }
@@ -246,7 +240,8 @@ impl Node {
     pub(crate) fn with_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline());
         let under_custom = parent.as_ref().is_some_and(|parent| parent.is_custom());
-        let node = Arc::new(Node::new(parent, Kind::Cancel, depth, inherited));
+        // Made in place: a node made on the stack is copied before its last words have arrived there.
+        let node = Arc::new_cyclic(|_| Node::new(parent, Kind::Cancel, depth, inherited));
         if under_custom {
             node.settle();
         }
@@ -272,11 +267,11 @@ impl Node {
         if inherited.is_some_and(|inherited| inherited < deadline) {
             return Node::with_cancel(parent, depth);
         }
-        let kind = Kind::Deadline(Expiry {
+        let kind = Kind::Deadline {
             cause: cause.map(Box::new),
-            lane: timer::my_lane() as u8,
-        });
-        let node = Arc::new(Node::new(parent, kind, depth, Some(deadline)));
+            lane: timer::my_lane(),
+        };
+        let node = Arc::new_cyclic(|_| Node::new(parent, kind, depth, Some(deadline)));
         let has_other_end = node.parent().is_some_and(|parent| parent.is_cancellable());
         if has_other_end || deadline <= now {
             node.settle();
@@ -381,8 +376,16 @@ impl Node {
         self.end_loose(error, cancellation)
     }
 
+    /// Cancels the node and all its descendants. When it returns they are done, whoever cancelled
+    /// them.
+    pub(crate) fn cancel(self: &Arc<Self>, cause: Option<Cause>) {
+        if !(self.is_loose() && self.cancel_loose(cause.as_ref())) {
+            drop(cancel(self, Error::Canceled, cause));
+        }
+    }
+
     /// Cancels a loose node, of which nobody has to be told. False if it is not loose any more.
-    fn cancel_loose(self: &Arc<Self>, error: Error, cause: Option<&Cause>) -> bool {
+    fn cancel_loose(self: &Arc<Self>, cause: Option<&Cause>) -> bool {
         if let Some(parent) = self.parent().filter(|parent| parent.is_cancellable()) {
             if parent.is_loose() {
                 parent.settle();
@@ -396,7 +399,7 @@ impl Node {
             self.settle();
             return false;
         }
-        self.end_loose(error, cause.cloned().map(Cancellation::settled))
+        self.end_loose(Error::Canceled, cause.cloned().map(Cancellation::settled))
     }
 
     fn end_loose(&self, error: Error, cancellation: Option<Arc<Cancellation>>) -> bool {
@@ -427,7 +430,7 @@ impl Node {
 
     /// Whether the node's own deadline has passed.
     fn is_due(&self) -> bool {
-        matches!(self.kind, Kind::Deadline(_))
+        matches!(self.kind, Kind::Deadline { .. })
             && self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
@@ -704,12 +707,12 @@ impl Node {
 
     /// The timer's place in the queue. The address of the hub tells it from all others: it stays the
     /// same wherever the node goes, and the timer is gone before it.
-    fn timer(&self) -> Option<(usize, timer::Key)> {
-        let Kind::Deadline(expiry) = &self.kind else {
+    fn timer(&self) -> Option<(u8, timer::Key)> {
+        let Kind::Deadline { lane, .. } = self.kind else {
             return None;
         };
         let hub: *const Hub = self.hub.get()?;
-        Some((expiry.lane.into(), (self.deadline?, hub as usize)))
+        Some((lane, (self.deadline?, hub as usize)))
     }
 
     fn disarm(&self) {
@@ -721,10 +724,15 @@ impl Node {
     /// Cancels the node for its deadline.
     fn time_out(self: &Arc<Self>) -> Aftermath {
         let cause = match &self.kind {
-            Kind::Deadline(expiry) => expiry.cause.as_deref().cloned(),
+            Kind::Deadline { cause, .. } => cause.as_deref().cloned(),
             _ => None,
         };
         cancel(self, Error::DeadlineExceeded, cause)
+    }
+
+    /// Whether it owns nothing but its hold on its parent.
+    fn is_bare(&self) -> bool {
+        self.kind.is_plain() && self.hub.get().is_none()
     }
 
     /// The end of a node that nobody holds. Returns its parent, for the caller to let go; if it has
@@ -733,12 +741,14 @@ impl Node {
         if self.hub.get().is_some() {
             self.close_down(panics);
         }
-        if !self.kind.is_plain() {
-            match mem::replace(&mut self.kind, Kind::Detached) {
-                Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),
-                kind => panics.catch(|| drop(kind)),
-            }
+        match mem::replace(&mut self.kind, Kind::Detached) {
+            Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),
+            kind => panics.catch(|| drop(kind)),
         }
+        self.take_parent()
+    }
+
+    fn take_parent(&mut self) -> Option<Arc<Node>> {
         self.tie.take().map(|tie| tie.parent)
     }
 
@@ -773,16 +783,29 @@ impl RefUnwindSafe for Node {}
 /// A node that nobody holds is cancelled by that. A long chain is let go in a loop: the stack of
 /// the thread that drops the last handle may be small.
 impl Drop for Node {
+    #[inline]
     fn drop(&mut self) {
-        if self.tie.is_none() && self.kind.is_plain() && self.hub.get().is_none() {
-            return;
+        if self.tie.is_some() || !self.is_bare() {
+            self.let_go();
         }
+    }
+}
+
+impl Node {
+    fn let_go(&mut self) {
         let mut panics = FirstPanic::default();
         let mut more = Vec::new();
-        let mut next = self.abandon(&mut panics, &mut more);
-        while let Some(parent) = next.or_else(|| more.pop()) {
-            next =
-                Arc::into_inner(parent).and_then(|mut node| node.abandon(&mut panics, &mut more));
+        let mut next = match self.is_bare() {
+            true => self.take_parent(),
+            false => self.abandon(&mut panics, &mut more),
+        };
+        while let Some(mut parent) = next.or_else(|| more.pop()) {
+            next = match Arc::get_mut(&mut parent) {
+                // The most frequent case, in which the node need not be moved.
+                Some(node) if node.is_bare() => node.take_parent(),
+                _ => Arc::into_inner(parent)
+                    .and_then(|mut node| node.abandon(&mut panics, &mut more)),
+            };
         }
         panics.resume();
     }

@@ -14,7 +14,7 @@ use std::ops::Deref;
 
 use crossbeam_utils::CachePadded;
 
-use super::{Kind, Node, Visitors};
+use super::{Kind, Node};
 use crate::lane::{thread_number, Lanes};
 use crate::sync::{Arc, Mutex, Ordering};
 use crate::value::Values;
@@ -35,14 +35,14 @@ impl Hold {
     /// The first hold on a new node.
     #[inline]
     pub(crate) fn new(node: Arc<Node>) -> Hold {
-        node.visitors.holds.store(1, Ordering::Relaxed);
+        node.holds.store(1, Ordering::Relaxed);
         Hold(node)
     }
 
     /// The node and the values to derive from, if those at hand are `values`.
     #[inline]
     pub(crate) fn place(&self, values: &Values) -> (Arc<Node>, Values) {
-        match self.visitors.are_many() {
+        match self.is_crowded() {
             true => self.seat(values),
             false => (self.0.clone(), values.clone()),
         }
@@ -85,25 +85,37 @@ impl Hold {
     }
 }
 
-impl Visitors {
-    /// How many derivations by other threads than the first are many.
-    const MANY: u8 = 32;
+/// How many derivations by other threads than the first are many.
+const MANY: u8 = 32;
 
+impl Node {
     #[inline]
-    fn are_many(&self) -> bool {
-        self.others.load(Ordering::Relaxed) >= Visitors::MANY
+    fn is_crowded(&self) -> bool {
+        self.others.load(Ordering::Relaxed) >= MANY
     }
 
     /// Notes that this thread derives from the node. Some go uncounted where two threads do at once.
-    pub(super) fn count(&self) {
+    #[inline]
+    pub(super) fn note_derivation(&self) {
         let others = self.others.load(Ordering::Relaxed);
-        if others < Visitors::MANY {
+        if others < MANY {
             let (me, first) = (thread_number(), self.first.load(Ordering::Relaxed));
             if first == 0 {
                 self.first.store(me, Ordering::Relaxed);
             } else if first != me {
                 self.others.store(others + 1, Ordering::Relaxed);
             }
+        }
+    }
+
+    #[cold]
+    fn clear_seats(&self) {
+        let Some(seats) = self.hub.get().and_then(|hub| hub.seats.get()) else {
+            return;
+        };
+        for seat in seats.iter() {
+            let seat = seat.lock().take();
+            drop(seat); // with the lock given back
         }
     }
 }
@@ -120,7 +132,7 @@ impl Deref for Hold {
 impl Clone for Hold {
     #[inline]
     fn clone(&self) -> Hold {
-        self.visitors.holds.fetch_add(1, Ordering::Relaxed);
+        self.holds.fetch_add(1, Ordering::Relaxed);
         Hold(self.0.clone())
     }
 }
@@ -129,23 +141,10 @@ impl Drop for Hold {
     #[inline]
     fn drop(&mut self) {
         // Who is alone stays so: to make another hold takes one.
-        let holds = &self.visitors.holds;
+        let holds = &self.holds;
         let last = holds.load(Ordering::Acquire) == 1 || holds.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && self.visitors.others.load(Ordering::Relaxed) > 0 {
+        if last && self.is_crowded() {
             self.clear_seats();
-        }
-    }
-}
-
-impl Node {
-    #[cold]
-    fn clear_seats(&self) {
-        let Some(seats) = self.hub.get().and_then(|hub| hub.seats.get()) else {
-            return;
-        };
-        for seat in seats.iter() {
-            let seat = seat.lock().take();
-            drop(seat); // with the lock given back
         }
     }
 }

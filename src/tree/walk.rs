@@ -25,9 +25,6 @@ impl Expire for Node {
 /// Cancels a node and all its descendants. When it returns they are done, whoever cancelled them;
 /// what there is to do after that is for the caller to drop.
 pub(crate) fn cancel(root: &Arc<Node>, error: Error, cause: Option<Cause>) -> Aftermath {
-    if root.is_loose() && root.cancel_loose(error, cause.as_ref()) {
-        return Aftermath::default();
-    }
     let mut walk = Walk {
         error,
         has_cause: cause.is_some(),
