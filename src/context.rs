@@ -153,8 +153,8 @@ impl Context {
     /// thread. A deadline that has passed makes a child that is done already, with
     /// [`Error::DeadlineExceeded`]; where the parent's comes first, the child has the parent's.
     ///
-    /// The first deadline of a process starts a thread, the only one for all deadlines. Should the
-    /// system refuse it, the next deadline tries again.
+    /// The first deadline of a process that anybody waits for starts a thread, the only one for all
+    /// deadlines. Should the system refuse it, the next deadline tries again.
     ///
     /// # Examples
     ///

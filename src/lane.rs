@@ -43,8 +43,8 @@ impl<T> Lanes<T> {
     /// The lane of this thread.
     #[inline]
     pub(crate) fn my_lane(&self) -> u8 {
-        // There are 64 at most.
-        (thread_number() as usize % self.0.len()) as u8
+        // There are 64 at most, and always a power of two.
+        (thread_number() as usize & (self.0.len() - 1)) as u8
     }
 
     /// What there is for this thread.

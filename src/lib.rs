@@ -124,8 +124,8 @@
 //!
 //! # Deadlines
 //!
-//! All deadlines of a process share one thread, `go-ctx-timer`. It is started by the first one
-//! and never ends, which does not keep the process from ending. A deadline is never early. A child
+//! All deadlines of a process share one thread, `go-ctx-timer`. It is started by the first one that
+//! anybody waits for, and never ends, which does not keep the process from ending. A deadline is never early. A child
 //! may have an earlier deadline than its parent, not a later one. Cancelling a context takes its
 //! timer out at once.
 //!

@@ -172,6 +172,10 @@ fn is_claimed(phase: u8) -> bool {
     phase != OPEN && phase != LOOSE
 }
 
+fn is_over(phase: u8) -> bool {
+    phase == CANCELED || phase == DEADLINE_EXCEEDED
+}
+
 impl Kind {
     /// Whether there is nothing in it that has to be dropped.
     fn is_plain(&self) -> bool {
@@ -596,6 +600,16 @@ impl Node {
     }
 
     pub(crate) fn done(self: &Arc<Self>) -> Receiver<()> {
+        match self.hub.get() {
+            Some(hub) => hub.done.mine().unwrap_or_else(|| self.make_done()),
+            // It ended before anybody had looked, or where others have, their channels are closed.
+            None if is_over(self.phase.load(Ordering::Acquire)) => done::closed(),
+            None => self.make_done(),
+        }
+    }
+
+    #[cold]
+    fn make_done(self: &Arc<Self>) -> Receiver<()> {
         match &self.kind {
             Kind::Custom(foreign) => return foreign.done(),
             Kind::Todo | Kind::Detached => return never(),
@@ -604,22 +618,17 @@ impl Node {
         if self.is_loose() {
             self.settle();
         }
-        let Some(hub) = self.hub.get() else {
-            return done::closed();
-        };
-        if let Some(mine) = hub.done.mine() {
-            return mine;
-        }
+        let done = &self.hub().done;
         if self.phase.load(Ordering::Acquire) == OPEN {
             let mut spare = Some(Channel::new());
-            let state = hub.state.lock();
+            let state = self.hub().state.lock();
             if self.phase.load(Ordering::Relaxed) == OPEN {
-                spare = spare.and_then(|channel| hub.done.install(channel));
+                spare = spare.and_then(|channel| done.install(channel));
             }
             drop(state);
             drop(spare);
         }
-        hub.done.any().unwrap_or_else(done::closed)
+        done.any().unwrap_or_else(done::closed)
     }
 
     /// Whether `done` is a done channel of this node, on whatever thread it was asked for.
