@@ -3,10 +3,11 @@
 //! What it cannot see into here are the cells of once_cell and crossbeam's channels, which are in
 //! `done`, `pool`, `timer` and `foreign`.
 
-pub(crate) use std::sync::atomic::{
-    fence, AtomicBool, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering,
-};
+pub(crate) use std::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU8, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, Weak};
+
+/// Where there is no atomic of that size, behind a lock.
+pub(crate) use crossbeam_utils::atomic::AtomicCell;
 
 use std::sync::{MutexGuard, PoisonError};
 

@@ -5,8 +5,8 @@
 //!
 //! Each lane of threads has a queue, and they meet only in the time of the next alarm. Who puts a
 //! timer in looks at that time afterwards. The thread says `NEVER` there before it looks into the
-//! queues. So either it finds the timer, or the timer finds an alarm that is later than itself and
-//! wakes the thread.
+//! queues. So, by the lock of the queue, either it finds the timer, or the timer finds an alarm that
+//! is later than itself and wakes the thread.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -17,7 +17,7 @@ use crossbeam_utils::{Backoff, CachePadded};
 use once_cell::sync::Lazy;
 
 use crate::lane::Lanes;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Weak};
+use crate::sync::{AtomicBool, AtomicCell, Mutex, Ordering, Weak};
 use crate::unwind;
 
 /// What a deadline does when it passes.
@@ -31,7 +31,7 @@ pub(crate) type Key = (Instant, usize);
 
 static TIMER: Lazy<Timer> = Lazy::new(|| Timer {
     queues: Lanes::new(CachePadded::default),
-    alarm: AtomicU64::new(NEVER),
+    alarm: AtomicCell::new(NEVER),
     wake: bounded(1),
     running: AtomicBool::new(false),
     start: Instant::now(),
@@ -41,7 +41,7 @@ struct Timer {
     queues: Lanes<CachePadded<Mutex<Queue>>>,
     /// When the thread will next look by itself, in nanoseconds after `start`. It may be too early,
     /// for a timer since taken out; it is never too late.
-    alarm: AtomicU64,
+    alarm: AtomicCell<u64>,
     wake: (Sender<()>, Receiver<()>),
     /// Whether the thread has been started.
     running: AtomicBool,
@@ -86,8 +86,8 @@ pub(crate) fn my_lane() -> u8 {
 pub(crate) fn insert(lane: u8, key: Key, timer: Weak<dyn Expire>) {
     TIMER.queues.get(lane).lock().timers.insert(key, timer);
     let alarm = TIMER.offset(key.0);
-    if alarm < TIMER.alarm.load(Ordering::SeqCst) {
-        TIMER.alarm.fetch_min(alarm, Ordering::SeqCst);
+    if alarm < TIMER.alarm.load() {
+        TIMER.alarm.fetch_min(alarm);
         // A full channel says that the thread is about to look anyway.
         let _ = TIMER.wake.0.try_send(());
     }
@@ -113,11 +113,11 @@ impl Timer {
 
     /// Sets the alarm for the next timer, and returns those that are due at `now`, earliest first.
     fn look(&self, now: Instant) -> Vec<Weak<dyn Expire>> {
-        self.alarm.store(NEVER, Ordering::SeqCst);
+        self.alarm.store(NEVER);
         let mut due = Vec::new();
         for queue in self.queues.iter() {
             if let Some(next) = queue.lock().take_due(now, &mut due) {
-                self.alarm.fetch_min(self.offset(next), Ordering::SeqCst);
+                self.alarm.fetch_min(self.offset(next));
             }
         }
         due.sort_by_key(|(key, _)| *key);
@@ -126,7 +126,7 @@ impl Timer {
 
     /// When the alarm is set for; `None` if it is not, or for a time that there is not.
     fn alarm(&self) -> Option<Instant> {
-        match self.alarm.load(Ordering::SeqCst) {
+        match self.alarm.load() {
             NEVER => None,
             offset => self.start.checked_add(Duration::from_nanos(offset)),
         }

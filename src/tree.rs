@@ -14,10 +14,7 @@
 //! | `CLOSING` + error | claimed by a cancellation that is about to close the done channel | what the channel says |
 //! | error | done | `Some` |
 //!
-//! Most contexts are derived, handed on and dropped, and nobody ever waits for one or asks it
-//! anything. So a node makes itself known to those who can end it, it *settles*, only when somebody
-//! first looks at it: asks for its error or its channel, or hangs a callback or a settled child on
-//! it. Until then it is as done as its parent is.
+//! `settle.rs` says what is gained by that and when it is allowed.
 //!
 //! # Invariants
 //!
@@ -33,9 +30,6 @@
 //! 5. A node leaves its parent's table when it and all its descendants are done, or when it is
 //!    dropped. So who cancels the parent meanwhile still finds it, and waits.
 //! 6. A dropped node has no descendants: each would hold it.
-//! 7. What a node waits for besides its one parent cannot be told afterwards: whether a deadline
-//!    passed before the parent was cancelled, which of two parents was first. A node with more than
-//!    one end to it, or under a custom context, settles when it is made.
 //!
 //! # Locks
 //!
@@ -43,7 +37,9 @@
 //! foreign runs under one: channels are closed, callbacks started and everything that may own a
 //! user's value dropped with all locks given back.
 
+mod end;
 mod hold;
+mod settle;
 mod walk;
 
 use std::mem;
@@ -59,11 +55,10 @@ use crate::cancellation::Cancellation;
 use crate::done::{self, Channel, Done};
 use crate::error::{Cause, Error};
 use crate::foreign::{Foreign, Watch};
-use crate::pool::{self, Task};
+use crate::pool;
 use crate::slab::{self, Slab};
 use crate::sync::{fence, Arc, AtomicU32, AtomicU8, Mutex, Ordering, Weak};
 use crate::timer;
-use crate::unwind::FirstPanic;
 
 pub(crate) use self::hold::Hold;
 use self::hold::Seats;
@@ -174,17 +169,6 @@ fn is_claimed(phase: u8) -> bool {
 
 fn is_over(phase: u8) -> bool {
     phase == CANCELED || phase == DEADLINE_EXCEEDED
-}
-
-impl Kind {
-    /// Whether there is nothing in it that has to be dropped.
-    fn is_plain(&self) -> bool {
-        match self {
-            Kind::Todo | Kind::Cancel | Kind::Detached | Kind::Seat => true,
-            Kind::Deadline { cause, .. } => cause.is_none(),
-            Kind::Signals(_) | Kind::Merge(_) | Kind::Custom(_) => false,
-        }
-    }
 }
 
 impl Tie {
@@ -307,77 +291,8 @@ impl Node {
         Node::new(parent.cloned(), Kind::Custom(Box::new(foreign)), 0, None).settled()
     }
 
-    fn settled(self) -> Arc<Node> {
-        let node = Arc::new(self);
-        node.settle();
-        node
-    }
-
-    fn is_loose(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == LOOSE
-    }
-
     fn hub(&self) -> &Hub {
         self.hub.get_or_init(Box::default)
-    }
-
-    /// Makes the node known to those who can end it; its parents first, however many above it
-    /// nobody has looked at.
-    fn settle(self: &Arc<Self>) {
-        let mut below = Vec::new();
-        let mut node = self;
-        loop {
-            let parents = node.ties().map(|(_, tie)| &tie.parent);
-            if let Some(parent) = parents.into_iter().find(|parent| parent.is_loose()) {
-                below.push(node);
-                node = parent;
-                continue;
-            }
-            node.enrol();
-            match below.pop() {
-                Some(child) => node = child,
-                None => return,
-            }
-        }
-    }
-
-    /// Settles a node whose parents are settled. Several threads may be at it.
-    fn enrol(self: &Arc<Self>) {
-        self.hub();
-        let mut entered = false;
-        for (rank, tie) in self.ties() {
-            if !tie.parent.is_cancellable() {
-                continue;
-            }
-            let child = Child::Node(Arc::downgrade(self), rank);
-            match tie.parent.admit(child, &tie.slot) {
-                Ok(admitted) => entered |= admitted,
-                Err(found) => {
-                    self.inherit(&tie.parent, found);
-                    break;
-                }
-            }
-        }
-        let change = (Ordering::AcqRel, Ordering::Acquire);
-        match self.phase.compare_exchange(LOOSE, OPEN, change.0, change.1) {
-            Ok(_) => self.arm(),
-            // It was done before it had its place.
-            Err(phase) if entered && is_claimed(phase) => drop(self.detach(Presence::Held)),
-            Err(_) => {}
-        }
-    }
-
-    /// Ends a loose node as its parent has ended. False if it is not loose any more.
-    fn inherit(&self, parent: &Node, found: u8) -> bool {
-        parent.wait_closed(found); // not to be done before the parent is
-        let (error, cancellation) = match &parent.kind {
-            Kind::Custom(foreign) => {
-                let (error, cause) = foreign.end();
-                (error, cause.map(Cancellation::settled))
-            }
-            _ => (error(found), parent.cancellation()),
-        };
-        self.end_loose(error, cancellation)
     }
 
     /// Cancels the node and all its descendants. When it returns they are done, whoever cancelled
@@ -386,56 +301,6 @@ impl Node {
         if !(self.is_loose() && self.cancel_loose(cause.as_ref())) {
             drop(cancel(self, Error::Canceled, cause));
         }
-    }
-
-    /// Cancels a loose node, of which nobody has to be told. False if it is not loose any more.
-    fn cancel_loose(self: &Arc<Self>, cause: Option<&Cause>) -> bool {
-        if let Some(parent) = self.parent().filter(|parent| parent.is_cancellable()) {
-            if parent.is_loose() {
-                parent.settle();
-            }
-            let found = parent.phase.load(Ordering::Acquire);
-            if is_claimed(found) {
-                return self.inherit(parent, found);
-            }
-        }
-        if self.is_due() {
-            self.settle();
-            return false;
-        }
-        self.end_loose(Error::Canceled, cause.cloned().map(Cancellation::settled))
-    }
-
-    fn end_loose(&self, error: Error, cancellation: Option<Arc<Cancellation>>) -> bool {
-        let end = || {
-            let (from, to) = (LOOSE, phase(error));
-            self.phase
-                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-        };
-        if cancellation.is_none() {
-            return end();
-        }
-        let mut state = self.hub().state.lock();
-        if self.phase.load(Ordering::Relaxed) != LOOSE {
-            return false;
-        }
-        state.cancellation = cancellation;
-        let ended = end();
-        let refused = if ended {
-            None
-        } else {
-            state.cancellation.take()
-        };
-        drop(state);
-        drop(refused);
-        ended
-    }
-
-    /// Whether the node's own deadline has passed.
-    fn is_due(&self) -> bool {
-        matches!(self.kind, Kind::Deadline { .. })
-            && self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
     fn cancellation(&self) -> Option<Arc<Cancellation>> {
@@ -738,84 +603,7 @@ impl Node {
         };
         cancel(self, Error::DeadlineExceeded, cause)
     }
-
-    /// Whether it owns nothing but its hold on its parent.
-    fn is_bare(&self) -> bool {
-        self.kind.is_plain() && self.hub.get().is_none()
-    }
-
-    /// The end of a node that nobody holds. Returns its parent, for the caller to let go; if it has
-    /// a second one, that goes into `more`.
-    fn abandon(&mut self, panics: &mut FirstPanic, more: &mut Vec<Arc<Node>>) -> Option<Arc<Node>> {
-        if self.hub.get().is_some() {
-            self.close_down(panics);
-        }
-        match mem::replace(&mut self.kind, Kind::Detached) {
-            Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),
-            kind => panics.catch(|| drop(kind)),
-        }
-        self.take_parent()
-    }
-
-    fn take_parent(&mut self) -> Option<Arc<Node>> {
-        self.tie.take().map(|tie| tie.parent)
-    }
-
-    /// Ends what others have left at a node that nobody holds.
-    fn close_down(&mut self, panics: &mut FirstPanic) {
-        let open = self.is_cancellable() && *self.phase.get_mut() == OPEN;
-        if open {
-            *self.phase.get_mut() = CANCELED;
-            self.hub().done.close();
-            self.disarm();
-        }
-        let state = mem::take(&mut *self.hub().state.lock());
-        // Nodes there are none among them: they would hold this one.
-        let callbacks = state.children.into_iter().filter_map(|child| match child {
-            Child::Callback(callback) => Some(callback),
-            Child::Node(..) => None,
-        });
-        let ready: Vec<Task> = callbacks
-            .filter(|_| open)
-            .filter_map(Callback::start)
-            .collect();
-        let watches = self.detach(Presence::Gone);
-        ready.into_iter().for_each(pool::start);
-        drop((state.watch, watches));
-        panics.catch(|| drop(state.cancellation));
-    }
 }
 
 // What a node shares between threads is behind locks and atomics that no panic leaves half changed.
 impl RefUnwindSafe for Node {}
-
-/// A node that nobody holds is cancelled by that. A long chain is let go in a loop: the stack of
-/// the thread that drops the last handle may be small.
-impl Drop for Node {
-    #[inline]
-    fn drop(&mut self) {
-        if self.tie.is_some() || !self.is_bare() {
-            self.let_go();
-        }
-    }
-}
-
-impl Node {
-    fn let_go(&mut self) {
-        let mut panics = FirstPanic::default();
-        let mut more = Vec::new();
-        let mut next = match self.is_bare() {
-            true => self.take_parent(),
-            false => self.abandon(&mut panics, &mut more),
-        };
-        while let Some(mut parent) = next.or_else(|| more.pop()) {
-            next = match Arc::get_mut(&mut parent) {
-                // The most frequent case, in which the node need not be moved.
-                Some(node) if node.is_bare() => node.take_parent(),
-                _ => Arc::into_inner(parent)
-                    .and_then(|mut node| node.abandon(&mut panics, &mut more)),
-            };
-        }
-        panics.resume();
-    }
-}
