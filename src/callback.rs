@@ -9,7 +9,7 @@ use crate::sync::{Arc, AtomicU32, Condvar, Mutex};
 
 pub(crate) struct Callback {
     stage: Mutex<Stage>,
-    finish: Condvar,
+    over: Condvar,
     /// Its slot in the node's table, as that of a `Tie`.
     pub(crate) slot: AtomicU32,
 }
@@ -27,7 +27,7 @@ impl Callback {
     pub(crate) fn new(task: Task) -> Callback {
         Callback {
             stage: Mutex::new(Stage::Waiting(task)),
-            finish: Condvar::new(),
+            over: Condvar::new(),
             slot: AtomicU32::new(slab::NONE),
         }
     }
@@ -37,8 +37,8 @@ impl Callback {
     pub(crate) fn start(self: Arc<Self>) -> Option<Task> {
         let task = self.take(Stage::Started)?;
         Some(Box::new(move || {
-            self.enter(Stage::Running(thread::current().id()));
-            let _over = OnDrop(|| self.enter(Stage::Over)); // also if it panics
+            *self.stage.lock() = Stage::Running(thread::current().id());
+            let _over = OnDrop(|| self.finish()); // also if it panics
             task();
         }))
     }
@@ -52,7 +52,7 @@ impl Callback {
     pub(crate) fn wait(&self) {
         let this = thread::current().id();
         let stage = self.stage.lock();
-        let stage = self.finish.wait_while(stage, |stage| match stage {
+        let stage = self.over.wait_while(stage, |stage| match stage {
             Stage::Waiting(_) | Stage::Started => true,
             Stage::Running(thread) => *thread != this,
             Stage::Over => false,
@@ -74,9 +74,9 @@ impl Callback {
         }
     }
 
-    fn enter(&self, stage: Stage) {
-        *self.stage.lock() = stage;
-        self.finish.notify_all();
+    fn finish(&self) {
+        *self.stage.lock() = Stage::Over;
+        self.over.notify_all();
     }
 }
 

@@ -24,6 +24,9 @@ struct Progress {
     leaving: isize,
     /// The cancellations that the walk met, until they have settled too.
     met: Vec<Arc<Cancellation>>,
+    /// How many threads wait for the finish. There seldom are any, and to wake nobody costs a
+    /// system call.
+    waiting: usize,
 }
 
 impl Progress {
@@ -60,19 +63,27 @@ impl Cancellation {
 
     /// A node that the walk cannot visit any more is done.
     pub(crate) fn left(&self) {
-        self.progress.lock().leaving -= 1;
-        self.finish.notify_all();
+        self.advance(|progress| progress.leaving -= 1);
+    }
+
+    fn advance(&self, step: impl FnOnce(&mut Progress)) {
+        let mut progress = self.progress.lock();
+        step(&mut progress);
+        let wake = progress.waiting > 0 && progress.is_finished();
+        drop(progress);
+        if wake {
+            self.finish.notify_all();
+        }
     }
 
     /// Ends a walk: says that its own part is finished, waits until those it met have settled, and
     /// says that. Whom they have met is added to `met`.
     pub(crate) fn settle(&self, met: &mut Vec<Arc<Cancellation>>, leaving: usize) {
-        let mut progress = self.progress.lock();
-        progress.finished = true;
-        progress.leaving += leaving as isize;
-        progress.met.clone_from(met);
-        drop(progress);
-        self.finish.notify_all();
+        self.advance(|progress| {
+            progress.finished = true;
+            progress.leaving += leaving as isize;
+            progress.met.clone_from(met);
+        });
 
         self.wait();
         wait_all(met);
@@ -82,10 +93,12 @@ impl Cancellation {
 
     /// Waits until all its own nodes are done, and returns the cancellations that it met.
     fn wait(&self) -> Vec<Arc<Cancellation>> {
-        let progress = self.progress.lock();
-        let progress = self
+        let mut progress = self.progress.lock();
+        progress.waiting += 1;
+        let mut progress = self
             .finish
             .wait_while(progress, |progress| !progress.is_finished());
+        progress.waiting -= 1;
         progress.met.clone()
     }
 }

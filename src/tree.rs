@@ -178,6 +178,21 @@ impl Tie {
             slot: AtomicU32::new(slab::NONE),
         }
     }
+
+    fn leave(&self, presence: Presence) -> Option<Watch> {
+        if self.slot.load(Ordering::Relaxed) == slab::NONE {
+            return None;
+        }
+        match (self.parent.vacate(&self.slot), presence) {
+            (Ok(watch), _) => return watch,
+            (Err(Some(walk)), Presence::Gone) => {
+                self.slot.store(slab::NONE, Ordering::Relaxed);
+                walk.left();
+            }
+            (Err(_), _) => {}
+        }
+        None
+    }
 }
 
 fn phase(error: Error) -> u8 {
@@ -384,17 +399,23 @@ impl Node {
         self.tie.as_ref().map(|tie| &tie.parent)
     }
 
+    fn second(&self) -> Option<&Tie> {
+        match &self.kind {
+            Kind::Merge(second) => second.as_deref(),
+            _ => None,
+        }
+    }
+
     fn tie(&self, rank: Rank) -> Option<&Tie> {
-        match (rank, &self.kind) {
-            (Rank::First, _) => self.tie.as_ref(),
-            (Rank::Second, Kind::Merge(second)) => second.as_deref(),
-            (Rank::Second, _) => None,
+        match rank {
+            Rank::First => self.tie.as_ref(),
+            Rank::Second => self.second(),
         }
     }
 
     fn ties(&self) -> impl Iterator<Item = (Rank, &Tie)> {
-        let ranks = [Rank::First, Rank::Second].into_iter();
-        ranks.filter_map(|rank| Some((rank, self.tie(rank)?)))
+        let first = self.tie.iter().map(|tie| (Rank::First, tie));
+        first.chain(self.second().map(|tie| (Rank::Second, tie)))
     }
 
     #[inline]
@@ -545,22 +566,8 @@ impl Node {
     ///
     /// A walk that has taken such a table will visit the node, or if it is being dropped cannot, and
     /// waits to be told. So a drop comes here before it runs any code of the user's.
-    fn detach(&self, presence: Presence) -> Vec<Watch> {
-        let mut watches = Vec::new();
-        for (_, tie) in self.ties() {
-            if tie.slot.load(Ordering::Relaxed) == slab::NONE {
-                continue;
-            }
-            match (tie.parent.vacate(&tie.slot), presence) {
-                (Ok(watch), _) => watches.extend(watch),
-                (Err(Some(walk)), Presence::Gone) => {
-                    tie.slot.store(slab::NONE, Ordering::Relaxed);
-                    walk.left();
-                }
-                (Err(_), _) => {}
-            }
-        }
-        watches
+    fn detach(&self, presence: Presence) -> [Option<Watch>; 2] {
+        [self.tie.as_ref(), self.second()].map(|tie| tie?.leave(presence))
     }
 
     /// Sets the timer of a node that has just settled; if the time is over already, so is the node.

@@ -3,7 +3,6 @@
 use std::mem;
 
 use super::{Child, Kind, Node, Presence, CANCELED, OPEN};
-use crate::callback::Callback;
 use crate::pool::{self, Task};
 use crate::sync::Arc;
 use crate::unwind::FirstPanic;
@@ -49,9 +48,11 @@ impl Node {
         if self.hub.get().is_some() {
             self.close_down(panics);
         }
-        match mem::replace(&mut self.kind, Kind::Detached) {
-            Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),
-            kind => panics.catch(|| drop(kind)),
+        if !self.kind.is_plain() {
+            match mem::replace(&mut self.kind, Kind::Detached) {
+                Kind::Merge(second) => more.extend(second.map(|tie| tie.parent)),
+                kind => panics.catch(|| drop(kind)),
+            }
         }
         self.take_parent()
     }
@@ -69,19 +70,20 @@ impl Node {
             self.disarm();
         }
         let state = mem::take(&mut *self.hub().state.lock());
-        // Nodes there are none among them: they would hold this one.
-        let callbacks = state.children.into_iter().filter_map(|child| match child {
-            Child::Callback(callback) => Some(callback),
-            Child::Node(..) => None,
-        });
-        let ready: Vec<Task> = callbacks
-            .filter(|_| open)
-            .filter_map(Callback::start)
-            .collect();
+        let mut ready: Vec<Task> = Vec::new();
+        if open {
+            // Nodes there are none among them: they would hold this one.
+            ready.extend(state.children.into_iter().filter_map(|child| match child {
+                Child::Callback(callback) => callback.start(),
+                Child::Node(..) => None,
+            }));
+        }
         let watches = self.detach(Presence::Gone);
         ready.into_iter().for_each(pool::start);
         drop((state.watch, watches));
-        panics.catch(|| drop(state.cancellation));
+        if let Some(cancellation) = state.cancellation {
+            panics.catch(|| drop(cancellation));
+        }
     }
 }
 

@@ -50,10 +50,10 @@ pub(crate) fn cancel(root: &Arc<Node>, error: Error, cause: Option<Cause>) -> Af
 
     let mut aftermath = walk.aftermath;
     if claimed {
-        aftermath.watches.extend(root.detach(Presence::Held));
+        aftermath.keep(root.detach(Presence::Held));
     }
     for merge in walk.merges {
-        aftermath.watches.extend(merge.detach(Presence::Held));
+        aftermath.keep(merge.detach(Presence::Held));
         aftermath.bury(merge);
     }
     let held = walk.met.into_iter().chain(walk.own);
@@ -156,9 +156,13 @@ pub(crate) struct Aftermath {
 impl Aftermath {
     fn bury(&mut self, node: Arc<Node>) {
         if let Some(node) = Arc::into_inner(node) {
-            self.watches.extend(node.detach(Presence::Gone));
+            self.keep(node.detach(Presence::Gone));
             self.nodes.push(node);
         }
+    }
+
+    fn keep(&mut self, watches: [Option<Watch>; 2]) {
+        self.watches.extend(watches.into_iter().flatten());
     }
 
     /// Has another thread do it, if there is anything to do.
@@ -178,6 +182,9 @@ impl Aftermath {
 
 impl Drop for Aftermath {
     fn drop(&mut self) {
+        if self.is_empty() {
+            return;
+        }
         self.ready.drain(..).for_each(pool::start);
         let mut panics = FirstPanic::default();
         for node in self.nodes.drain(..) {
