@@ -1,17 +1,19 @@
 //! The benchmarks of Go's `context` package, under their names and with the same work in each operation.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Barrier;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use go_context::crossbeam_channel::TryRecvError;
 use go_context::{CancelFunc, Context, Key};
 
+use crate::life::Look;
+use crate::parallel::parallel;
 use crate::{time, Work};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// Of chains of values.
+pub(crate) const DEPTHS: [i64; 5] = [10, 20, 30, 50, 100];
 
 #[derive(PartialEq, Eq)]
 struct Name(&'static str);
@@ -22,7 +24,7 @@ impl Key for Name {
 
 /// Keys of one type, as Go's benchmark has them.
 #[derive(PartialEq, Eq)]
-struct Number(i64);
+pub(crate) struct Number(pub(crate) i64);
 
 impl Key for Number {
     type Value = i64;
@@ -39,8 +41,10 @@ impl Key for Stranger {
 pub fn all() -> Vec<Work> {
     let mut all = vec![Work::new("CommonParentCancel", common_parent_cancel)];
     for live in [40, 4_000, 400_000] {
-        let name = format!("WithTimeout/concurrency={live}");
-        all.push(Work::new(name, move |n| with_timeout(n, live)));
+        for look in [Look::None, Look::Err] {
+            let name = format!("WithTimeout/concurrency={live}{look}");
+            all.push(Work::new(name, move |n| with_timeout(n, live, look)));
+        }
     }
     for depth in [1, 10, 100, 1000] {
         let name = |root| format!("CancelTree/depth={depth}/Root={root}");
@@ -88,7 +92,7 @@ pub fn all() -> Vec<Work> {
             }
         })
     }));
-    for depth in [10, 20, 30, 50, 100] {
+    for depth in DEPTHS {
         all.push(Work::new(
             format!("DeepValueNewGoRoutine/depth={depth}"),
             move |n| {
@@ -101,7 +105,7 @@ pub fn all() -> Vec<Work> {
             },
         ));
     }
-    for depth in [10, 20, 30, 50, 100] {
+    for depth in DEPTHS {
         let name = |what| format!("DeepValueSameGoRoutine/depth={depth}{what}");
         all.push(Work::new(name(""), move |n| {
             let ctx = numbers(depth);
@@ -141,19 +145,24 @@ fn common_parent_cancel(n: u64) -> Duration {
 }
 
 /// The little work between, of which neither compiler leaves much.
-fn divide(x: &mut i64) {
+pub(crate) fn divide(x: &mut i64) {
     for _ in 0..100 {
         *x /= *x + 1;
     }
 }
 
-fn with_timeout(n: u64, live: usize) -> Duration {
+fn with_timeout(n: u64, live: usize, look: Look) -> Duration {
     let root = Context::background();
-    let live: Vec<_> = (0..live).map(|_| root.with_timeout(HOUR)).collect();
+    let derive = || {
+        let (ctx, cancel) = root.with_timeout(HOUR);
+        look.at(&ctx);
+        (ctx, cancel)
+    };
+    let live: Vec<_> = (0..live).map(|_| derive()).collect();
     let took = parallel(n, |next| {
         let mut cancels: Vec<CancelFunc> = Vec::with_capacity(10);
         while next.take() {
-            cancels.extend((0..10).map(|_| root.with_timeout(HOUR).1));
+            cancels.extend((0..10).map(|_| derive().1));
             cancels.drain(..).for_each(|cancel| cancel.cancel());
         }
     });
@@ -175,58 +184,6 @@ fn check_canceled_err(n: u64) -> Duration {
     time(n, || assert!(black_box(&ctx).err().is_some()))
 }
 
-fn numbers(depth: i64) -> Context {
+pub(crate) fn numbers(depth: i64) -> Context {
     (0..depth).fold(Context::background(), |ctx, i| ctx.with_value(Number(i), i))
-}
-
-/// Go's `RunParallel`: `n` operations, shared out among as many threads as there are cores.
-fn parallel(n: u64, work: impl Fn(&mut Share<'_>) + Sync) -> Duration {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let left = AtomicU64::new(n);
-    let ready = Barrier::new(threads + 1);
-    thread::scope(|s| {
-        for _ in 0..threads {
-            s.spawn(|| {
-                ready.wait();
-                work(&mut Share {
-                    left: &left,
-                    mine: 0,
-                });
-            });
-        }
-        ready.wait();
-        Instant::now()
-    })
-    .elapsed()
-}
-
-struct Share<'a> {
-    left: &'a AtomicU64,
-    mine: u64,
-}
-
-impl Share<'_> {
-    /// How many operations a thread takes at once.
-    const PORTION: u64 = 1024;
-
-    /// Go's `pb.Next()`.
-    #[inline]
-    fn take(&mut self) -> bool {
-        if self.mine == 0 && !self.refill() {
-            return false;
-        }
-        self.mine -= 1;
-        true
-    }
-
-    #[cold]
-    fn refill(&mut self) -> bool {
-        let took = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                (left > 0).then(|| left.saturating_sub(Self::PORTION))
-            });
-        self.mine = took.map_or(0, |left| left.min(Self::PORTION));
-        self.mine > 0
-    }
 }

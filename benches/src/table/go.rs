@@ -1,0 +1,102 @@
+//! Real Go: its own benchmarks of `context`, and those of `benches/go` for what it has none for.
+
+use std::collections::HashSet;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::{fs, io};
+
+pub(crate) struct Go {
+    /// Where the compiled benchmarks are while this lives.
+    folder: PathBuf,
+    /// The benchmarks that there are none of.
+    missing: HashSet<String>,
+}
+
+impl Go {
+    /// Compiles the benchmarks.
+    pub(crate) fn find() -> Result<Go, String> {
+        let folder = env::temp_dir().join(format!("go-context-bench-{}", process::id()));
+        fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+        let go = Go {
+            folder,
+            missing: HashSet::new(),
+        };
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
+        for (name, package) in [("context", "context"), ("more", ".")] {
+            let out = go.folder.join(name);
+            let mut compile = Command::new(command());
+            compile.current_dir(&module).args(["test", "-c", "-o"]);
+            let ran = compile.arg(out).arg(package).output();
+            let ran = ran.map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => "there is no `go` on the path; set GO".into(),
+                _ => e.to_string(),
+            })?;
+            if !ran.status.success() {
+                return Err(String::from_utf8_lossy(&ran.stderr).into_owned());
+            }
+        }
+        Ok(go)
+    }
+
+    /// Runs a benchmark once; the empty figure is the time of an operation.
+    pub(crate) fn measure(&mut self, name: &str, figures: &[&str]) -> Option<Vec<f64>> {
+        if self.missing.contains(name) {
+            return None;
+        }
+        let own = format!("Benchmark{name}");
+        let more = format!("BenchmarkMore/{name}");
+        let found = [("context", own), ("more", more)]
+            .iter()
+            .find_map(|(binary, name)| self.run(binary, name, figures));
+        if found.is_none() {
+            self.missing.insert(name.into());
+        }
+        found
+    }
+
+    fn run(&self, binary: &str, name: &str, figures: &[&str]) -> Option<Vec<f64>> {
+        let ran = Command::new(self.folder.join(binary))
+            .args(["-test.run=^$", "-test.benchtime=0.06s"])
+            .args(["-test.bench", &pattern(name)])
+            .output()
+            .ok()?;
+        let out = String::from_utf8(ran.stdout).ok()?;
+        let line = out.lines().find(|line| line.contains("ns/op"))?;
+        // BenchmarkName-2  1000  12.3 ns/op  45.6 other
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let value = |figure: &&str| {
+            let unit = if figure.is_empty() { "ns/op" } else { figure };
+            let at = words.iter().position(|word| *word == unit)?;
+            words[at - 1].parse().ok()
+        };
+        figures.iter().map(value).collect()
+    }
+}
+
+impl Drop for Go {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+pub(crate) fn command() -> OsString {
+    env::var_os("GO").unwrap_or_else(|| "go".into())
+}
+
+/// Matches only the benchmark of that name.
+fn pattern(name: &str) -> String {
+    let parts = name.split('/').map(|part| {
+        let mut quoted = String::from("^");
+        for c in part.chars() {
+            match c {
+                ' ' => quoted.push('_'), // as Go writes it
+                c if c.is_alphanumeric() => quoted.push(c),
+                c => quoted.extend(['\\', c]),
+            }
+        }
+        quoted + "$"
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
