@@ -77,6 +77,11 @@ pub(crate) const NOTES: &[(&[&str], &str)] = &[
          classes; ours as a usual malloc does, in steps of 16 with 8 before.",
     ),
     (
+        &["cancel a million", "cancel a chain"],
+        "A context that nobody has looked at is not known to its parent: there is nothing to do for it, \
+         and it finds out when it is looked at. With `err() once` each is known.",
+    ),
+    (
         &["cancel a chain"],
         "cancellation-token and kithara recurse and would overflow: 10,000 levels, on a stack of 1 GiB.",
     ),
