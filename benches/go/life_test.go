@@ -145,18 +145,23 @@ func life(b *testing.B) {
 			<-ran
 		}
 	})
-	each(b, "the loops of CommonParentCancel alone", func(n int) {
-		x := 0
-		for i := 0; i < n; i++ {
-			for j := 0; j < 100; j++ {
-				x /= x + 1
+	b.Run("CommonParentCancel, its loops alone", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			x := 0
+			for pb.Next() {
+				for i := 0; i < 100; i++ {
+					x /= x + 1
+				}
+				for i := 0; i < 100; i++ {
+					x /= x + 1
+				}
 			}
-			for j := 0; j < 100; j++ {
-				x /= x + 1
-			}
-		}
-		intSink = x
+			escape(x)
+		})
 	})
 }
 
-var intSink int
+// So that the compiler cannot leave out what leads to it.
+//
+//go:noinline
+func escape(int) {}

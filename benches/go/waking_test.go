@@ -55,7 +55,7 @@ func wakeUps(goroutines int) []float64 {
 		}()
 	}
 	begun.Wait()
-	time.Sleep(time.Millisecond)
+	time.Sleep(2 * time.Millisecond)
 	start := time.Now()
 	cancel()
 	ended.Wait()

@@ -55,19 +55,24 @@ impl From<Work> for Measure {
     /// Nanoseconds for one operation, from as many as take a while.
     fn from(mut work: Work) -> Measure {
         const ROUND: Duration = Duration::from_millis(50);
-        /// With what is not timed, such as to make a million contexts.
+        /// Where each operation is prepared, which is not timed: a million contexts take long to
+        /// make, and may take no time to cancel.
         const IN_ALL: Duration = Duration::from_millis(150);
         let mut n = 1;
         let run = move || loop {
             let start = Instant::now();
             let took = (work.run)(n);
             let in_all = start.elapsed();
-            if took >= ROUND || in_all >= IN_ALL {
+            let prepared = work.batch > 1;
+            if took >= ROUND || prepared && in_all >= IN_ALL {
                 return vec![took.as_nanos() as f64 / (n * work.batch) as f64];
             }
             // A little more than it seems to need, and never much more at once: the first is slow.
-            let times = |of: Duration, took: Duration| 1.2 * of.as_secs_f64() / took.as_secs_f64();
-            let times = times(ROUND, took.max(Duration::from_nanos(1))).min(times(IN_ALL, in_all));
+            let more = |of: Duration, took: Duration| 1.2 * of.as_secs_f64() / took.as_secs_f64();
+            let mut times = more(ROUND, took.max(Duration::from_nanos(1)));
+            if prepared {
+                times = times.min(more(IN_ALL, in_all));
+            }
             n = (n as f64 * times.clamp(1.1, 100.0)).ceil() as u64;
         };
         Measure {

@@ -59,31 +59,35 @@ pub(crate) fn all() -> Vec<Measure> {
     all
 }
 
-fn measure(what: String, run: impl Fn() -> f64 + 'static) -> Measure {
+fn measure(what: String, run: impl Fn() -> Vec<f64> + 'static) -> Measure {
     Measure {
         name: format!("live bytes, {what}"),
         unit: "B",
-        figures: &[""],
-        run: Box::new(move || vec![run()]),
+        figures: &["asked", "rounded"],
+        run: Box::new(run),
     }
 }
 
-/// The bytes for each of many contexts with their handles, which lie side by side.
-fn held<T>(mut make: impl FnMut(i64) -> T) -> f64 {
+/// The bytes for each of many contexts with their handles, which lie side by side: as they are asked
+/// for, and as the allocator rounds them.
+fn held<T>(mut make: impl FnMut(i64) -> T) -> Vec<f64> {
     drop(make(0)); // what only the first needs, such as the timer
     COUNTING.store(true, Relaxed);
-    let before = LIVE.load(Relaxed);
+    let live = || [&ASKED, &ROUNDED].map(|counter| counter.load(Relaxed));
+    let before = live();
     let mut all = Vec::with_capacity(HELD);
     all.extend((0..HELD as i64).map(&mut make));
-    let bytes = LIVE.load(Relaxed).wrapping_sub(before);
+    let after = live();
     COUNTING.store(false, Relaxed);
     drop(black_box(all));
-    bytes as f64 / HELD as f64
+    let each = |i: usize| after[i].wrapping_sub(before[i]) as f64 / HELD as f64;
+    vec![each(0), each(1)]
 }
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
-/// Only its differences mean anything.
-static LIVE: AtomicUsize = AtomicUsize::new(0);
+/// Only differences of these mean anything.
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+static ROUNDED: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts on demand, so as not to weigh on the times.
 struct Counting;
@@ -96,7 +100,7 @@ unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if COUNTING.load(Relaxed) {
-            LIVE.fetch_add(taken(layout.size()), Relaxed);
+            add(layout.size());
         }
         System.alloc(layout)
     }
@@ -104,7 +108,7 @@ unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         if COUNTING.load(Relaxed) {
-            LIVE.fetch_sub(taken(layout.size()), Relaxed);
+            sub(layout.size());
         }
         System.dealloc(at, layout);
     }
@@ -112,15 +116,24 @@ unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if COUNTING.load(Relaxed) {
-            LIVE.fetch_add(taken(size), Relaxed);
-            LIVE.fetch_sub(taken(layout.size()), Relaxed);
+            add(size);
+            sub(layout.size());
         }
         System.realloc(at, layout, size)
     }
 }
 
-/// What a usual `malloc` takes for it, as Go's figure too is of what the allocator takes: with a
-/// word before it, in steps of two words, and four at least.
-fn taken(size: usize) -> usize {
+fn add(size: usize) {
+    ASKED.fetch_add(size, Relaxed);
+    ROUNDED.fetch_add(rounded(size), Relaxed);
+}
+
+fn sub(size: usize) {
+    ASKED.fetch_sub(size, Relaxed);
+    ROUNDED.fetch_sub(rounded(size), Relaxed);
+}
+
+/// What a usual `malloc` takes for it: with a word before it, in steps of two words, and four at least.
+fn rounded(size: usize) -> usize {
     (size + 8).next_multiple_of(16).max(32)
 }

@@ -11,7 +11,7 @@ use crate::{median, Measure};
 
 const ROUNDS: usize = 40;
 /// In which all threads fall asleep.
-const LULL: Duration = Duration::from_millis(1);
+const LULL: Duration = Duration::from_millis(2);
 
 pub(crate) fn all() -> Vec<Measure> {
     measures(|threads| {

@@ -40,9 +40,9 @@ pub(crate) const FLOOR: &str = "without";
 /// Footnotes, each for the rows that begin so.
 pub(crate) const NOTES: &[(&[&str], &str)] = &[
     (
-        &["CommonParentCancel", "the loops of CommonParentCancel"],
+        &["CommonParentCancel"],
         "Go's benchmark divides two hundred times in each operation, and the compilers leave different \
-         amounts of that. The loops have a row of their own, on one thread.",
+         amounts of that. The loops have a row of their own.",
     ),
     (
         &["DeepValueNewGoRoutine"],
@@ -50,13 +50,17 @@ pub(crate) const NOTES: &[(&[&str], &str)] = &[
          the context goes there and the answer comes back through channels, in Go as well.",
     ),
     (
-        &["ContextCancelDone", "select loop"],
+        &[
+            "CommonParentCancel",
+            "WithTimeout",
+            "ContextCancelDone",
+            "create + cancel + drop under one parent",
+            "check, open",
+            "select loop",
+        ],
         "Wall time for each operation of all threads together.",
     ),
-    (
-        &["create + cancel + drop under one parent", "check, open"],
-        "Wall time for each operation of all threads together.",
-    ),
+    (&["WithTimeout"], "Ten contexts in each operation."),
     (
         &["select loop"],
         "The work is always ready. `without`: the same loop, without the context.",
@@ -73,8 +77,8 @@ pub(crate) const NOTES: &[(&[&str], &str)] = &[
     ),
     (
         &["live bytes"],
-        "With the handles (context and cancel function), as the allocator rounds it: Go's size \
-         classes; ours as a usual malloc does, in steps of 16 with 8 before.",
+        "With the handles (context and cancel function). Asked: what is asked of the allocator. Rounded: \
+         what malloc makes of that, in steps of 16 with 8 before. Go's are after rounding both times.",
     ),
     (
         &["cancel a million", "cancel a chain"],

@@ -35,19 +35,19 @@ fn main() {
     });
     let works = go_benchmarks::all().into_iter().chain(more());
     let ours = works.map(Measure::from).chain(others());
-    let mut others = Vec::new();
+    let mut columns = Vec::new();
     if !options.ours_only {
-        others.push(("without", Source::here(floors())));
+        columns.push(("without", Source::here(floors())));
         match Go::find() {
-            Ok(go) => others.push(("Go", Source::Go(go))),
+            Ok(go) => columns.push(("Go", Source::Go(go))),
             Err(why) => eprintln!("no column for Go: {why}"),
         }
         let peers = peers::all().map(|(name, works)| (name, Source::here(works)));
-        others.extend(peers);
+        columns.extend(peers);
     }
-    let mut table = Table::new(others.iter().map(|(name, _)| *name));
+    let mut table = Table::new(columns.iter().map(|(name, _)| *name));
     for mut ours in ours.filter(|ours| ours.name.contains(&options.part)) {
-        for row in rows(&mut ours, &mut others, options.rounds) {
+        for row in rows(&mut ours, &mut columns, options.rounds) {
             eprintln!("{}", row.brief());
             table.rows.push(row);
         }
