@@ -1,0 +1,157 @@
+//! A context that nobody has looked at costs its parent nothing, and one that is looked at for the
+//! first time while it ends leaves nothing behind.
+//!
+//! Memory is counted for the whole process, so there is one test here.
+
+use std::alloc::System;
+use std::hint;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use cap::Cap;
+use go_context::{CancelFunc, Context};
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// What threads may have in hand at the moment.
+const SLACK: usize = 16 * 1024;
+
+const CHILDREN: usize = 10_000;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Pair = (Context, CancelFunc);
+
+/// How much more memory is in use when `act` is over, and when what it returns is gone.
+fn costs<T>(act: impl FnOnce() -> T) -> (usize, usize) {
+    let before = ALLOCATOR.allocated();
+    let kept = act();
+    let during = ALLOCATOR.allocated().saturating_sub(before);
+    drop(kept);
+    (during, ALLOCATOR.allocated().saturating_sub(before))
+}
+
+fn have(parent: &Context) -> Vec<Pair> {
+    (0..CHILDREN).map(|_| parent.with_cancel()).collect()
+}
+
+/// Has a context of `make`'s looked at and ended at the same moment, very often.
+fn race(
+    rounds: usize,
+    make: impl Fn(usize) -> Pair,
+    look: impl Fn(usize, &Context) + Sync,
+    end: impl Fn(usize, &CancelFunc),
+) {
+    let turn = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let meet = |mine: usize, round: usize| {
+        turn[mine].store(round, Ordering::SeqCst);
+        let mut spins = 0;
+        while turn[1 - mine].load(Ordering::SeqCst) < round {
+            hint::spin_loop();
+            spins += 1;
+            if spins % 1000 == 0 {
+                thread::yield_now();
+            }
+        }
+    };
+    let stagger = |round| (0..round % 40).for_each(|_| hint::spin_loop());
+    let track: Mutex<Option<Context>> = Mutex::default();
+    thread::scope(|s| {
+        s.spawn(|| {
+            for round in 0..rounds {
+                meet(1, 3 * round + 1);
+                let ctx = track.lock().unwrap().take().unwrap();
+                meet(1, 3 * round + 2);
+                stagger(round / 40);
+                look(round, &ctx);
+                drop(ctx);
+                meet(1, 3 * round + 3);
+            }
+        });
+        for round in 0..rounds {
+            let (ctx, cancel) = make(round);
+            *track.lock().unwrap() = Some(ctx);
+            meet(0, 3 * round + 1);
+            meet(0, 3 * round + 2);
+            stagger(round);
+            end(round, &cancel);
+            meet(0, 3 * round + 3);
+        }
+    });
+}
+
+#[test]
+fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
+    let (parent, _cancel) = Context::background().with_cancel();
+    // So that there is a table, which is not given back as a whole.
+    let (first, _cancel_first) = parent.with_cancel();
+    assert_eq!(first.err(), None);
+
+    // The parent does not know them: they cost as much as those of nobody.
+    let (alone, _) = costs(|| have(&Context::background()));
+    let (unseen, left) = costs(|| have(&parent));
+    assert!(unseen < alone + SLACK, "{unseen} bytes, {alone} of nobody");
+    assert!(left < SLACK, "{left} bytes left");
+    let (seen, left) = costs(|| {
+        let children = have(&parent);
+        assert!(children.iter().all(|(child, _)| child.err().is_none()));
+        children
+    });
+    assert!(seen > unseen, "{seen} bytes, {unseen} unseen");
+    assert!(left < SLACK + CHILDREN * 64, "{left} bytes left");
+
+    // Cancelled by themselves, they are not known to it either.
+    let (_, left) = costs(|| {
+        let children = have(&parent);
+        children.iter().for_each(|(_, cancel)| cancel.cancel());
+        assert!(children.iter().all(|(child, _)| child.err().is_some()));
+        children
+    });
+    assert!(left < SLACK, "{left} bytes left");
+
+    // Unseen deadlines have no timer.
+    let timeouts = || -> Vec<Pair> {
+        let bg = Context::background();
+        (0..CHILDREN).map(|_| bg.with_timeout(HOUR)).collect()
+    };
+    let (unarmed, left) = costs(timeouts);
+    assert!(
+        unarmed < alone + SLACK,
+        "{unarmed} bytes, {alone} of nobody"
+    );
+    assert!(left < SLACK, "{left} bytes left");
+
+    // Looked at by one while another cancels or drops, above or itself.
+    let rounds = 30_000;
+    let look = |round: usize, ctx: &Context| match round / 3 % 4 {
+        0 => drop(ctx.done()),
+        1 => drop(ctx.cause()),
+        2 => drop(ctx.after_func(|| ()).stop()),
+        _ => drop(ctx.with_timeout(HOUR)),
+    };
+    let at_once: [(&str, &dyn Fn()); 3] = [
+        ("its own cancel", &|| {
+            race(rounds, |_| parent.with_cancel(), look, |_, c| c.cancel());
+        }),
+        ("a cancel above", &|| {
+            let make = |_| {
+                let (middle, cancel) = parent.with_cancel();
+                (middle.with_cancel().0, cancel)
+            };
+            race(rounds, make, look, |_, cancel| cancel.cancel());
+        }),
+        ("its own cancel, with a timeout", &|| {
+            let make = |_| Context::background().with_timeout(HOUR);
+            race(rounds, make, look, |_, cancel| cancel.cancel());
+        }),
+    ];
+    for (what, act) in at_once {
+        act();
+        let (_, left) = costs(act);
+        assert!(left < SLACK, "{what}: {left} bytes left");
+    }
+    assert_eq!(parent.err(), None);
+}
