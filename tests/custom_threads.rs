@@ -56,6 +56,31 @@ impl CustomContext for Shell {
     }
 }
 
+/// A context that hands on a channel that was asked for on whatever thread.
+struct Handed(Context, Receiver<()>);
+
+impl CustomContext for Handed {
+    fn wrapped(&self) -> Option<&Context> {
+        Some(&self.0)
+    }
+
+    fn done(&self) -> Receiver<()> {
+        self.1.clone()
+    }
+
+    fn err(&self) -> Option<Error> {
+        self.0.err()
+    }
+}
+
+/// Has the context prepare for many threads that derive from it.
+fn crowd(ctx: &Context) {
+    for _ in 0..3 {
+        let derive = || (0..100).for_each(|_| drop(ctx.with_cancel()));
+        thread::scope(|s| drop(s.spawn(derive).join()));
+    }
+}
+
 /// Children of all kinds that need no thread of their own.
 type Family = (Vec<(Context, CancelFunc)>, Vec<AfterFunc>);
 
@@ -118,6 +143,30 @@ fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
     assert_eq!(threads(), before);
     part(children);
 
+    // It may have been asked for on any thread, before or after others.
+    for asked_before in [false, true] {
+        let (inner, end_inner) = Context::background().with_cancel();
+        let _own = asked_before.then(|| inner.done());
+        let shells: Vec<Context> = (0..20)
+            .map(|_| {
+                let done = thread::scope(|s| s.spawn(|| inner.done()).join().unwrap());
+                Context::custom(Handed(inner.clone(), done))
+            })
+            .collect();
+        let mut families: Vec<Family> = shells.iter().map(family).collect();
+        wait_for_threads(before);
+        let ended = families.split_off(10);
+        families.into_iter().for_each(part);
+        for (_, callbacks) in &ended {
+            assert!(callbacks.iter().all(AfterFunc::stop));
+        }
+        end_inner.cancel();
+        for (children, _) in &ended {
+            assert!(children.iter().all(|(child, _)| child.err().is_some()));
+        }
+        assert_eq!(threads(), before);
+    }
+
     // Nor is one that tells by itself.
     let list = Arc::new(Mutex::new(Vec::new()));
     let (close, done) = bounded(0);
@@ -153,6 +202,17 @@ fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
 
     // When they are gone nobody watches, and the threads end.
     families.into_iter().for_each(part);
+    wait_for_threads(before);
+
+    // Nor when many threads have derived from them.
+    watched.iter().for_each(crowd);
+    wait_for_threads(before);
+    let (child, cancel_child) = thread::scope(|s| {
+        let derive = || watched[1].with_cancel();
+        s.spawn(derive).join().unwrap()
+    });
+    wait_for_threads(before + 1);
+    drop((child, cancel_child));
     wait_for_threads(before);
 
     // They come back when there is someone to tell again, and end when they have.
