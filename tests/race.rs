@@ -13,7 +13,9 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, TryRecvError};
+use go_context::crossbeam_channel::{
+    bounded, unbounded, Receiver, RecvTimeoutError, Sender, TryRecvError,
+};
 use go_context::{CancelFunc, Context, Error, Key};
 
 /// Far more than any wait here takes, so that a hang becomes a failure.
@@ -531,6 +533,535 @@ fn whichever_of_two_cancels_comes_first_both_return_with_everything_done() {
         |round, (left, _all), (right, right_first)| {
             outcomes.count(right_first);
             assert!(left && right, "round {round}");
+        },
+    );
+    outcomes.assert_both();
+}
+
+// First looks: contexts that nobody has looked at before
+
+#[test]
+fn no_first_look_is_lost_to_a_cancel_above() {
+    let mut outcomes = Outcomes::default();
+    race(
+        300_000,
+        |round| {
+            let (top, cancel) = Context::background().with_cancel_cause();
+            // With a channel, or with a child that is known to it, the cancel takes another way.
+            let done = (round % 3 == 0).then(|| top.done());
+            let sibling = (round % 5 == 0).then(|| {
+                let (sibling, cancel) = top.with_cancel();
+                assert_eq!(sibling.err(), None);
+                (sibling, cancel)
+            });
+            let (middle, cancel_middle) = top.with_cancel();
+            let (leaf, cancel_leaf) = match round % 2 {
+                0 => top.with_cancel(),
+                _ => middle.with_value(Tag, round).with_cancel(),
+            };
+            let looked_at = (round % 7 == 0).then(|| middle.err());
+            assert_eq!(looked_at.flatten(), None);
+            let others = (middle, cancel_middle, cancel_leaf, sibling);
+            let held = (top.clone(), leaf.clone(), done.clone(), others);
+            ((top, cancel, round, held), (leaf, done, round))
+        },
+        |(top, cancel, round, held)| {
+            match round % 4 {
+                0 => drop(cancel.drop_guard()),
+                _ => cancel.cancel(Error::DeadlineExceeded),
+            }
+            // Whoever looks, when the cancel has returned it is all over.
+            (top.err().is_some() && held.1.err().is_some(), held)
+        },
+        |(leaf, above, round)| match round % 4 {
+            0 => (leaf.err().is_some(), above.map(|done| is_closed(&done))),
+            1 => (leaf.cause().is_some(), above.map(|done| is_closed(&done))),
+            2 => (is_closed(&leaf.done()), above.map(|done| is_closed(&done))),
+            _ => {
+                let (child, _cancel) = leaf.with_timeout(HOUR);
+                (child.err().is_some(), above.map(|done| is_closed(&done)))
+            }
+        },
+        |round, (over, (top, leaf, _done, others)), (found_done, above_closed)| {
+            outcomes.count(found_done);
+            assert!(over, "round {round}");
+            let is_right = !found_done || above_closed != Some(false);
+            assert!(is_right, "round {round}: done before the one above");
+            for ctx in [&leaf, &others.0] {
+                assert_eq!(ctx.err(), Some(Error::Canceled), "round {round}");
+                let same = Arc::ptr_eq(&ctx.cause().unwrap(), &top.cause().unwrap());
+                assert!(same, "round {round}");
+                assert!(is_closed(&ctx.done()), "round {round}");
+            }
+        },
+    );
+    outcomes.assert_both();
+}
+
+#[test]
+fn of_an_own_cancel_and_one_above_an_unseen_context_one_counts() {
+    let mut outcomes = Outcomes::default();
+    race(
+        200_000,
+        |round| {
+            let (top, cancel_top) = Context::background().with_cancel_cause();
+            let (middle, _cancel) = top.with_cancel();
+            let parent = [&top, &middle][round % 2];
+            let (child, cancel) = parent.with_cancel_cause();
+            let (below, _cancel) = child.with_cancel();
+            let waits = (round % 3 == 0).then(|| top.done());
+            let all = [top, middle, child, below];
+            ((cancel_top, all.clone(), waits), (cancel, all))
+        },
+        |(cancel_top, all, _waits)| {
+            cancel_top.cancel("from above");
+            assert!(all.iter().rev().all(|ctx| ctx.err().is_some()));
+            all
+        },
+        |(cancel, [.., child, below])| {
+            cancel.cancel("its own");
+            below.err().is_some() && child.err().is_some()
+        },
+        |round, [top, middle, child, below], over| {
+            assert!(over, "round {round}");
+            let [top, middle, child, below] = [top, middle, child, below].map(|ctx| ctx.cause());
+            let (child, below) = (child.unwrap(), below.unwrap());
+            assert!(Arc::ptr_eq(&child, &below), "round {round}");
+            let is_own = child.to_string() == "its own";
+            outcomes.count(is_own);
+            let top = top.unwrap();
+            assert!(
+                is_own || Arc::ptr_eq(&child, &top),
+                "round {round}: {child}"
+            );
+            assert_eq!(top.to_string(), "from above");
+            assert!(Arc::ptr_eq(&middle.unwrap(), &top), "round {round}");
+        },
+    );
+    outcomes.assert_both();
+}
+
+#[test]
+fn two_first_looks_at_once_hang_all_callbacks_on_the_tree() {
+    race(
+        60_000,
+        |round| {
+            let (top, cancel) = Context::background().with_cancel();
+            let (middle, cancel_middle) = top.with_cancel();
+            let (leaf, cancel_leaf) = middle.with_cancel();
+            let end = match round % 3 {
+                0 => cancel.clone(),
+                1 => cancel_middle.clone(),
+                _ => cancel_leaf.clone(),
+            };
+            // The same context from both sides, or two of which one is above.
+            let left = match round / 3 % 2 {
+                0 => leaf.clone(),
+                _ => middle.clone(),
+            };
+            let cancels = [cancel, cancel_middle, cancel_leaf];
+            ((left, round, end, cancels), (leaf, round))
+        },
+        |(ctx, round, end, cancels)| {
+            let (run, ran) = bounded(2);
+            let seen = (round / 6 % 2 == 0).then(|| ctx.done());
+            let stop = ctx.after_func(move || run.send(()).unwrap());
+            (ctx, seen, stop, ran, end, cancels)
+        },
+        |(leaf, _)| {
+            let (run, ran) = bounded(2);
+            let stop = leaf.after_func(move || run.send(()).unwrap());
+            let done = leaf.done();
+            (leaf, stop, ran, done)
+        },
+        |round, (ctx, seen, stop, ran, end, _cancels), (leaf, stop_leaf, ran_leaf, done)| {
+            assert_eq!((ctx.err(), leaf.err()), (None, None), "round {round}");
+            assert!(ran.is_empty() && ran_leaf.is_empty(), "round {round}");
+            end.cancel();
+            assert_eq!(leaf.err(), Some(Error::Canceled), "round {round}");
+            assert!(is_closed(&done), "round {round}");
+            assert!(!stop_leaf.stop(), "round {round}");
+            assert_eq!(found(&ran_leaf), Some(()), "round {round}");
+            if ctx.err().is_some() {
+                assert!(seen.map_or(true, |done| is_closed(&done)), "round {round}");
+                assert_eq!(found(&ran), Some(()), "round {round}");
+            }
+            drop((stop, ctx));
+        },
+    );
+}
+
+#[test]
+fn a_first_look_and_a_cancel_of_the_same_context_agree() {
+    let mut outcomes = Outcomes::default();
+    let (lasting, _cancel) = Context::background().with_cancel();
+    race(
+        200_000,
+        |round| {
+            let root = Context::background();
+            let parent = [&root, &lasting][round / 2 % 2];
+            let (ctx, cancel) = parent.with_cancel_cause();
+            ((cancel, ctx.clone(), round), (ctx, round))
+        },
+        |(cancel, ctx, round)| {
+            match round % 2 {
+                0 => cancel.cancel("stop"),
+                _ => drop(cancel.drop_guard()),
+            }
+            let first = ctx.cause();
+            assert_eq!(ctx.err(), Some(Error::Canceled));
+            (first.unwrap(), ctx)
+        },
+        |(ctx, round)| {
+            if round % 3 == 0 {
+                let (run, ran) = bounded(2);
+                ctx.after_func(move || run.send(()).unwrap());
+                return (ctx.err().is_some(), None, Some(ran), None);
+            }
+            let done = ctx.done();
+            let err = ctx.err();
+            let closed = is_closed(&done);
+            assert!(closed || err.is_none());
+            (err.is_some(), ctx.cause(), None, Some(done))
+        },
+        |round, (cause, ctx), (found_done, found_cause, ran, done)| {
+            outcomes.count(found_done);
+            let same = found_cause.map_or(true, |found| Arc::ptr_eq(&found, &cause));
+            assert!(same, "round {round}");
+            assert!(Arc::ptr_eq(&ctx.cause().unwrap(), &cause), "round {round}");
+            let text = ["stop", "context canceled"][round % 2];
+            assert_eq!(cause.to_string(), text, "round {round}");
+            assert!(done.map_or(true, |done| is_closed(&done)), "round {round}");
+            if let Some(ran) = ran {
+                assert_eq!(found(&ran), Some(()), "round {round}");
+            }
+        },
+    );
+    outcomes.assert_both();
+    assert_eq!(lasting.err(), None);
+}
+
+#[test]
+fn a_first_look_while_the_other_handles_go_finds_all_that_is_above() {
+    race(
+        200_000,
+        |round| {
+            let (top, cancel) = Context::background().with_cancel_cause();
+            let (middle, cancel_middle) = top.with_cancel();
+            let (leaf, cancel_leaf) = middle.with_cancel();
+            let others = (middle, cancel_middle, leaf.clone(), cancel_leaf);
+            ((others, top, cancel), (leaf, round))
+        },
+        |(others, top, cancel)| {
+            drop(others);
+            (top, cancel)
+        },
+        |(leaf, round)| {
+            let done = (round % 2 == 0).then(|| leaf.done());
+            (leaf.err(), leaf, done)
+        },
+        |round, (top, cancel), (err, leaf, done)| {
+            assert_eq!(err, None, "round {round}");
+            assert!(!done.as_ref().is_some_and(is_closed), "round {round}");
+            match round % 4 {
+                0 | 1 => {
+                    cancel.cancel("from above");
+                    let cause = leaf.cause().unwrap();
+                    assert!(Arc::ptr_eq(&cause, &top.cause().unwrap()));
+                }
+                _ => {
+                    drop(leaf);
+                    assert_eq!(top.err(), None);
+                }
+            }
+            assert!(done.map_or(true, |done| is_closed(&done)), "round {round}");
+        },
+    );
+}
+
+// Channels of several threads
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// A third thread, that does what it is told.
+struct Helper(Sender<Task>);
+
+impl Helper {
+    fn new() -> Helper {
+        let (tasks, todo) = unbounded::<Task>();
+        thread::spawn(move || todo.iter().for_each(|task| task()));
+        Helper(tasks)
+    }
+
+    fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> T {
+        let (result, receiver) = bounded(1);
+        let task = move || result.send(task()).unwrap();
+        self.0.send(Box::new(task)).unwrap();
+        receiver.recv_timeout(LIMIT).expect("the helper hangs")
+    }
+}
+
+/// Contexts by the hundred, so that the helper is seldom asked.
+fn pack_of<T: Send + 'static>(
+    helper: &Helper,
+    make: impl Fn() -> T + Copy + Send + 'static,
+) -> impl Fn() -> T + '_ {
+    let stock = Mutex::new(Vec::new());
+    move || {
+        let mut stock = lock(&stock);
+        if stock.is_empty() {
+            *stock = helper.run(move || (0..PACK).map(|_| make()).collect());
+        }
+        stock.pop().unwrap()
+    }
+}
+
+#[test]
+fn whoever_sees_one_of_the_channels_closed_finds_the_others_closed_if_it_asks() {
+    let (helper, another) = (Helper::new(), Helper::new());
+    // The first two channels are those of two other threads.
+    let make = pack_of(&helper, || {
+        let (ctx, cancel) = Context::background().with_cancel_cause();
+        let first = ctx.done();
+        (ctx, cancel, first)
+    });
+    let with_two = Mutex::new(Vec::new());
+    let next = || {
+        let mut with_two = lock(&with_two);
+        if with_two.is_empty() {
+            let all: Vec<_> = (0..PACK).map(|_| make()).collect();
+            *with_two = another.run(move || {
+                let second = |(ctx, cancel, first): (Context, _, _)| {
+                    let second = ctx.done();
+                    (ctx, cancel, first, second)
+                };
+                all.into_iter().map(second).collect()
+            });
+        }
+        with_two.pop().unwrap()
+    };
+    race(
+        200_000,
+        |round| {
+            let (ctx, cancel, first, second) = next();
+            let third = ctx.done();
+            let seen = [first, second, third];
+            ((cancel, ctx.clone(), seen.clone()), (ctx, seen, round))
+        },
+        |(cancel, ctx, seen)| {
+            cancel.cancel("stop");
+            (ctx, seen.iter().all(is_closed))
+        },
+        |(ctx, seen, round)| {
+            let (child, _cancel) = ctx.with_cancel();
+            while !match round % 6 {
+                0 => ctx.err().is_some(),
+                1 => child.err().is_some(),
+                2 => is_closed(&ctx.done()),
+                n => is_closed(&seen[n - 3]),
+            } {
+                hint::spin_loop();
+            }
+            let agreed = round % 6 > 1 || seen.iter().all(is_closed);
+            let cause = ctx.cause().map(|cause| cause.to_string());
+            let agreed = agreed && cause.as_deref() == Some("stop");
+            (agreed && seen.iter().all(is_closed), ctx)
+        },
+        |round, (ctx, returned), (agreed, _)| {
+            assert!(returned && agreed, "round {round}");
+            assert!(is_closed(&ctx.done()), "round {round}");
+        },
+    );
+}
+
+#[test]
+fn a_child_is_not_done_before_all_channels_of_its_parent_are_closed() {
+    let helper = Helper::new();
+    let make = pack_of(&helper, || {
+        let (ctx, cancel) = Context::background().with_cancel_cause();
+        let first = ctx.done();
+        (ctx, cancel, first)
+    });
+    let mut outcomes = Outcomes::default();
+    race(
+        200_000,
+        |round| {
+            let (ctx, cancel, first) = make();
+            let seen = [first, ctx.done()];
+            let (child, cancel_child) = ctx.with_cancel();
+            ((cancel, cancel_child), (ctx, child, seen, round))
+        },
+        |(cancel, cancel_child)| {
+            cancel.cancel("stop");
+            cancel_child
+        },
+        |(ctx, child, seen, round)| {
+            let over = match round % 4 {
+                0 => child.err().is_some(),
+                1 => child.cause().is_some(),
+                2 => is_closed(&child.done()),
+                _ => ctx.with_timeout(HOUR).0.err().is_some(),
+            };
+            (over, seen.iter().all(is_closed))
+        },
+        |round, _cancel, (over, closed)| {
+            outcomes.count(over);
+            assert!(closed || !over, "round {round}");
+        },
+    );
+    outcomes.assert_both();
+}
+
+#[test]
+fn a_callback_finds_the_channels_of_all_threads_closed() {
+    let helper = Helper::new();
+    let make = pack_of(&helper, || {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let first = ctx.done();
+        (ctx, cancel, first)
+    });
+    race(
+        50_000,
+        |_| {
+            let (ctx, cancel, first) = make();
+            let seen = [first, ctx.done()];
+            (cancel, (ctx, seen))
+        },
+        |cancel| cancel.cancel(),
+        |(ctx, seen)| {
+            let (run, ran) = bounded(2);
+            let inside = ctx.clone();
+            ctx.after_func(move || {
+                let all = seen.iter().chain([&inside.done()]).all(is_closed);
+                run.send((all, inside.err())).unwrap();
+            });
+            (ran, ctx)
+        },
+        |round, (), (ran, _ctx)| {
+            let done = (true, Some(Error::Canceled));
+            assert_eq!(found(&ran), Some(done), "round {round}");
+        },
+    );
+}
+
+// Contexts from which many threads have derived
+
+fn with_a_first_child() -> (Context, CancelFunc) {
+    let (ctx, cancel) = Context::background().with_cancel();
+    drop(ctx.with_cancel());
+    (ctx, cancel)
+}
+
+/// A context that a number of children have been derived from, by more than one thread.
+fn crowded(make: &impl Fn() -> (Context, CancelFunc)) -> (Context, CancelFunc) {
+    let (ctx, cancel) = make();
+    for _ in 0..CROWD {
+        drop(ctx.with_cancel());
+    }
+    (ctx, cancel)
+}
+
+/// More than it takes to make a context prepare for many threads.
+const CROWD: usize = 50;
+
+#[test]
+fn the_last_handle_of_a_crowded_context_and_its_last_child_may_go_at_once() {
+    let helper = Helper::new();
+    let make = pack_of(&helper, with_a_first_child);
+    race(
+        20_000,
+        |round| {
+            let (ctx, cancel) = crowded(&make);
+            let (child, cancel_child) = ctx.with_cancel();
+            let (other, cancel_other) = child.with_timeout(HOUR);
+            if round % 2 == 0 {
+                assert_eq!(other.err(), None);
+            }
+            let (run, ran) = bounded(2);
+            ctx.after_func(move || run.send(()).unwrap());
+            let seen = [ctx.done(), child.done()];
+            // The cancel func goes with the one or with the other.
+            let mut late = Some(cancel);
+            let early = if round % 3 == 0 { late.take() } else { None };
+            let left = (ctx, early, seen, ran);
+            (left, (child, cancel_child, other, cancel_other, late))
+        },
+        |(ctx, early, seen, ran)| {
+            drop((ctx, early));
+            (seen, ran)
+        },
+        drop,
+        |round, (seen, ran), ()| {
+            assert!(seen.iter().all(is_closed), "round {round}");
+            assert_eq!(found(&ran), Some(()), "round {round}");
+        },
+    );
+}
+
+#[test]
+fn two_last_handles_of_a_crowded_context_may_go_at_once() {
+    let helper = Helper::new();
+    let make = pack_of(&helper, with_a_first_child);
+    race(
+        20_000,
+        |round| {
+            let (ctx, cancel) = crowded(&make);
+            let seen = ctx.done();
+            let (run, ran) = bounded(2);
+            ctx.after_func(move || run.send(()).unwrap());
+            let other = match round % 2 {
+                0 => ctx.clone(),
+                _ => ctx.with_value(Tag, round),
+            };
+            drop(cancel);
+            ((ctx, seen, ran), (other, round))
+        },
+        |(ctx, seen, ran)| {
+            drop(ctx);
+            (seen, ran)
+        },
+        |(other, round)| {
+            if round % 3 == 0 {
+                drop(other.with_cancel());
+            }
+            drop(other);
+        },
+        |round, (seen, ran), ()| {
+            assert!(is_closed(&seen), "round {round}");
+            assert_eq!(found(&ran), Some(()), "round {round}");
+        },
+    );
+}
+
+#[test]
+fn no_child_is_lost_to_a_cancel_of_a_crowded_parent() {
+    let mut outcomes = Outcomes::default();
+    let helper = Helper::new();
+    let make = pack_of(&helper, with_a_first_child);
+    race(
+        20_000,
+        |_| {
+            // The right thread has not derived from it yet, so it is the first to need a place.
+            let (ctx, cancel) = crowded(&make);
+            ((ctx.clone(), cancel), ctx)
+        },
+        |(ctx, cancel)| {
+            cancel.cancel();
+            ctx
+        },
+        |ctx| {
+            let (child, cancel) = ctx.with_cancel();
+            let (below, cancel_below) = child.with_cancel();
+            let over = below.err().is_some();
+            (over, [child, below], (cancel, cancel_below))
+        },
+        |round, parent, (over, children, _cancels)| {
+            outcomes.count(over);
+            for child in &children {
+                assert_eq!(child.err(), Some(Error::Canceled), "round {round}");
+                assert!(is_closed(&child.done()), "round {round}");
+            }
+            assert_eq!(parent.err(), Some(Error::Canceled));
         },
     );
     outcomes.assert_both();
