@@ -1,4 +1,5 @@
-//! Random scripts of operations, and after each operation every context compared with a model.
+//! Random scripts of operations, and after each operation every context, or some of them, compared
+//! with a model.
 //!
 //! The model is a list of vertices, one a context. It knows neither channels nor threads: to cancel
 //! is to walk the list, and who is abandoned is found out anew each time, by walking from what the
@@ -550,6 +551,31 @@ struct World {
     start: Instant,
     /// The script with names in place of picks.
     trace: Vec<String>,
+    eyes: Eyes,
+    /// Whether the last step was one of which the news comes by another thread.
+    by_thread: bool,
+}
+
+/// Which contexts are looked at after which step: one bit for each of many cases. After the last
+/// step it is all.
+#[derive(Clone, Copy, Debug)]
+struct Eyes(u64);
+
+impl Eyes {
+    const OPEN: Eyes = Eyes(u64::MAX);
+
+    fn look_at(self, number: usize, step: usize) -> bool {
+        self.0 >> ((number * 17 + step * 31) % 64) & 1 == 1
+    }
+}
+
+fn eyes() -> impl Strategy<Value = Eyes> {
+    let few = any::<[u64; 3]>().prop_map(|[one, two, three]| Eyes(one & two & three));
+    prop_oneof![
+        1 => Just(Eyes(0)),
+        2 => few,
+        1 => any::<u64>().prop_map(Eyes),
+    ]
 }
 
 /// A minute is more than a case takes and less than anything far.
@@ -557,8 +583,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 const FAR: Duration = Duration::from_secs(3_600_000);
 
 impl World {
-    fn new() -> World {
+    fn new(eyes: Eyes) -> World {
         let mut world = World {
+            eyes,
+            by_thread: false,
             model: Model::default(),
             real: Vec::new(),
             registered: Vec::new(),
@@ -622,6 +650,7 @@ impl World {
     }
 
     fn step(&mut self, op: &Op) -> Result<(), String> {
+        self.by_thread = matches!(op, Op::Close(_));
         match op {
             Op::Derive(pick, how) => self.derive(*pick, how)?,
             Op::Merge(first, other) => self.merge(*first, *other),
@@ -680,6 +709,8 @@ impl World {
 
     /// The last step: asks all contexts for the channel, then drops whatever the script holds.
     fn let_all_go(&mut self) -> Result<(), String> {
+        self.eyes = Eyes::OPEN;
+        self.compare()?;
         for real in &mut self.real {
             real.done = real
                 .done
@@ -769,6 +800,9 @@ impl World {
                 ));
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
                 self.enter(under, child, Some(Cancel::Plain(cancel_child)));
+                // If nobody looks, somebody has to wait for the timer.
+                let (later, _cancel) = Context::background().with_deadline(at);
+                let _ = later.done().recv_timeout(limit());
             }
             How::Value(tag) => {
                 let number = self.real.len();
@@ -974,7 +1008,7 @@ impl World {
             self.compare_callback(number)?;
         }
         for (number, real) in self.real.iter().enumerate() {
-            if let Some(context) = &real.context {
+            if let Some(context) = self.seen(number, real) {
                 self.compare_context(number, context)?;
             }
             let is_done = self.model.vertices[number].end.is_some();
@@ -988,6 +1022,12 @@ impl World {
         Ok(())
     }
 
+    /// The context, if it is to be looked at.
+    fn seen<'a>(&self, number: usize, real: &'a Real) -> Option<&'a Context> {
+        let context = real.context.as_ref();
+        context.filter(|_| self.eyes.look_at(number, self.trace.len()))
+    }
+
     /// What comes by way of another thread is not there at once.
     fn wait_for_end(&self, number: usize, real: &Real) -> Result<(), String> {
         if self.model.vertices[number].end.is_none() {
@@ -995,7 +1035,11 @@ impl World {
         }
         let has_ended = || {
             let knows = |context: &Context| context.err().is_some();
-            real.context.as_ref().map_or(true, knows) && real.done.as_ref().map_or(true, is_closed)
+            let context = match self.by_thread {
+                true => real.context.as_ref(),
+                false => self.seen(number, real),
+            };
+            context.map_or(true, knows) && real.done.as_ref().map_or(true, is_closed)
         };
         match eventually(has_ended) {
             true => Ok(()),
@@ -1119,8 +1163,8 @@ fn without_times(text: &str) -> String {
     rest
 }
 
-fn run(script: &[Op]) -> Result<(), TestCaseError> {
-    let mut world = World::new();
+fn run(script: &[Op], eyes: Eyes) -> Result<(), TestCaseError> {
+    let mut world = World::new(eyes);
     let mut result = script.iter().try_for_each(|op| world.step(op));
     if result.is_ok() {
         result = world.let_all_go();
@@ -1141,6 +1185,14 @@ proptest! {
 
     #[test]
     fn contexts_do_what_the_model_does(script in prop::collection::vec(op(), 1..60)) {
-        run(&script)?;
+        run(&script, Eyes::OPEN)?;
+    }
+
+    #[test]
+    fn contexts_that_are_seldom_looked_at_do_what_the_model_does(
+        script in prop::collection::vec(op(), 1..60),
+        eyes in eyes(),
+    ) {
+        run(&script, eyes)?;
     }
 }
