@@ -266,6 +266,7 @@ fn a_context_derived_while_its_parent_is_being_cancelled_is_done_with_it() {
         let (root, cancel) = Context::background().with_cancel_cause();
         // Enough below that the cancel takes a while.
         let tree = Tree::new(&root, 200, |i| (i - 1) / 3);
+        tree.look();
         let parents: Vec<Context> = tree.spots.iter().map(|spot| spot.ctx.clone()).collect();
         let other_parents = parents.clone();
 
@@ -307,6 +308,9 @@ fn a_context_derived_after_its_parent_was_seen_done_is_born_done() {
     for round in 0..2_000 {
         let (root, cancel) = Context::background().with_cancel_cause();
         let tree = Tree::new(&root, 20, |i| i - 1);
+        if round % 2 == 0 {
+            tree.look();
+        }
         let parent = tree.spots[round % 20].ctx.clone();
         let by_done = parent.clone();
         together(vec![
@@ -542,6 +546,9 @@ fn of_many_causes_given_at_once_one_reaches_everybody() {
         let (root, cancel) = Context::background().with_cancel_cause();
         let tree = Tree::new(&root, 12, |i| (i - 1) / 2);
         let kept: Option<Vec<_>> = (round % 2 == 0).then(|| tree.channels());
+        if round % 4 == 1 {
+            tree.look();
+        }
         let cancels = (0..4).map(|number: usize| {
             let (cancel, root) = (cancel.clone(), root.clone());
             Box::new(move || {
@@ -612,6 +619,11 @@ impl Tree {
         Tree { spots }
     }
 
+    /// Looks at all spots. What nobody has looked at takes no part in a cancel.
+    fn look(&self) {
+        assert!(self.spots.iter().all(|spot| spot.ctx.err().is_none()));
+    }
+
     /// The done channels of all spots, which are made by that.
     fn channels(&self) -> Vec<Receiver<()>> {
         self.spots.iter().map(|spot| spot.ctx.done()).collect()
@@ -642,6 +654,9 @@ fn when_a_cancel_returns_all_below_is_done_whoever_got_there_first() {
     for round in 0..2_400 {
         let (size, above) = SHAPES[round % 4];
         let tree = Arc::new(Tree::new(&Context::background(), size, above));
+        if round % 24 < 4 {
+            tree.look();
+        }
         let channels = Arc::new(match round / 4 % 3 {
             0 => Vec::new(),
             1 => tree.channels(),
@@ -765,6 +780,9 @@ fn cancels_at_several_heights_leave_each_context_its_own_cause_or_its_parents() 
 fn a_tree_of_101_contexts_may_be_cancelled_everywhere_at_once() {
     for round in 0..10 {
         let tree = Arc::new(Tree::new(&Context::background(), 101, |i| (i - 1) / 4));
+        if round % 4 == 1 {
+            tree.look();
+        }
         let channels = Arc::new(if round % 2 == 0 {
             tree.channels()
         } else {

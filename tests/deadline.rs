@@ -79,6 +79,11 @@ fn past() -> Vec<Deadline> {
     ]
 }
 
+/// The first look at a context, from which on the timer knows its deadline.
+fn look_at(ctx: &Context) {
+    let _ = ctx.err();
+}
+
 #[test]
 fn a_deadline_is_inherited_by_every_kind_of_child_but_one() {
     let at = Instant::now() + HOUR;
@@ -263,6 +268,7 @@ fn a_deadline_is_never_early_for_the_sake_of_another() {
         .map(|n| start + n * Duration::from_micros(20))
         .map(|at| (at, Context::background().with_deadline(at)))
         .collect();
+    all.iter().for_each(|(_, (ctx, _cancel))| look_at(ctx));
     for (at, (ctx, _cancel)) in &all {
         while ctx.err().is_none() {
             assert!(start.elapsed() < LIMIT);
@@ -340,6 +346,7 @@ fn far_deadlines_stay_open_and_hold_up_no_other() {
     for at in far {
         let (ctx, cancel) = Context::background().with_deadline(at);
         assert!(ctx.remaining().map_or(true, |left| left > HOUR));
+        look_at(&ctx);
         let (other, _cancel) = Context::background().with_timeout(SOON);
         assert_eq!(wait(&other), Error::DeadlineExceeded);
         assert_open(&ctx);
@@ -469,6 +476,7 @@ fn a_shorter_deadline_fires_before_a_longer_one_set_earlier() {
         .rev()
         .map(|hours| Context::background().with_timeout(hours * HOUR))
         .unzip();
+    longer.iter().for_each(look_at);
     let (short, _cancel) = Context::background().with_timeout(SOON);
     assert_eq!(wait(&short), Error::DeadlineExceeded);
     longer.iter().for_each(assert_open);
@@ -480,6 +488,7 @@ fn many_deadlines_at_one_moment_all_fire() {
     let all: Vec<_> = (0..10_000)
         .map(|_| Context::background().with_deadline(at))
         .collect();
+    all.iter().for_each(|(ctx, _cancel)| look_at(ctx));
     for (ctx, _cancel) in &all {
         assert_eq!(wait(ctx), Error::DeadlineExceeded);
     }
@@ -491,7 +500,8 @@ fn deadlines_fire_after_ten_thousand_cancelled_ones() {
         let all: Vec<_> = (0..10_000)
             .map(|_| Context::background().with_timeout(timeout))
             .collect();
-        for (_ctx, cancel) in &all {
+        for (ctx, cancel) in &all {
+            look_at(ctx);
             cancel.cancel();
         }
         let (ctx, _cancel) = Context::background().with_timeout(SOON);
@@ -503,6 +513,7 @@ fn deadlines_fire_after_ten_thousand_cancelled_ones() {
 fn a_deadline_that_passes_after_a_cancel_changes_nothing() {
     let at = Instant::now() + Duration::from_millis(100);
     let (ctx, cancel) = Context::background().with_deadline_cause(at, "too slow");
+    look_at(&ctx);
     cancel.cancel();
     let was = ctx.err(); // on a machine this slow the deadline may have been first
     let (later, _cancel) = Context::background().with_deadline(at + SOON);
@@ -519,6 +530,9 @@ fn an_expiry_that_races_with_a_cancel_leaves_one_whole_reason() {
         let at = Instant::now() + Duration::from_micros(100);
         let (ctx, cancel) = Context::background().with_deadline_cause(at, "too slow");
         let (child, _cancel) = ctx.with_cancel();
+        if round % 4 > 0 {
+            look_at(&child); // otherwise the timer knows nothing of it
+        }
         // Some rounds are a little early, some a little late.
         let moment = at + Duration::from_micros(round % 100) - Duration::from_micros(20);
         while Instant::now() < moment {

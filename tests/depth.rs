@@ -368,6 +368,7 @@ fn two_threads_may_let_go_of_the_last_two_leaves_of_a_chain_at_once() {
             let (stem, watch) = Chain::new(&Context::background(), pattern, length).into_leaf();
             let (one, cancel_one) = stem.with_cancel();
             let (other, cancel_other) = stem.with_cancel();
+            assert_eq!((one.err(), stem.err()), (None, None)); // the other stays unseen
             drop(stem);
             assert_eq!(watch.dropped.load(Ordering::Relaxed), 0);
             both_on_small_stacks(|| drop((one, cancel_one)), || drop((other, cancel_other)));
@@ -457,6 +458,9 @@ fn a_million_children_end_with_their_parent() {
 fn of_a_million_children_those_that_are_left_end_with_their_parent() {
     let (parent, cancel) = Context::background().with_cancel();
     let mut all = children(&parent, MILLION);
+    // The parent knows those alone that somebody has looked at.
+    let is_open = |child: &(Context, CancelFunc)| child.0.err().is_none();
+    assert!(all.iter().flatten().all(is_open));
     // One in three is dropped, one cancelled, one left. Their places go to others.
     for i in scattered(MILLION) {
         match i % 3 {
@@ -499,6 +503,8 @@ fn a_child_costs_the_same_among_a_million_siblings_as_among_a_hundred() {
         let mut all: Children = (0..size)
             .map(|i| Some(parents[i % parent_count].0.with_cancel()))
             .collect();
+        // A parent knows only those that somebody has looked at.
+        assert!(all.iter().flatten().all(|(ctx, _)| ctx.err().is_none()));
         way(&parents, &mut all);
         start.elapsed()
     }

@@ -18,6 +18,7 @@ const CHILDREN: usize = 10_000;
 fn have_children(parent: &Context) {
     for _ in 0..CHILDREN {
         let (canceled, cancel) = parent.with_cancel();
+        assert_eq!(canceled.err(), None); // or the parent would not know it
         cancel.cancel();
         assert!(parent.after_func(|| ()).stop());
         let (timed, cancel_timed) = parent.with_timeout(Duration::from_secs(3600));
@@ -27,6 +28,7 @@ fn have_children(parent: &Context) {
 
 fn have_canceled_children(parent: &Context) -> Vec<(Context, CancelFunc)> {
     let children: Vec<_> = (0..CHILDREN).map(|_| parent.with_cancel()).collect();
+    assert!(children.iter().all(|(child, _)| child.err().is_none()));
     children.iter().for_each(|(_, cancel)| cancel.cancel());
     children
 }
@@ -35,7 +37,8 @@ fn have_canceled_children(parent: &Context) -> Vec<(Context, CancelFunc)> {
 fn no_leak() {
     // Children that are gone have left nothing behind.
     let (parent, _cancel) = Context::background().with_cancel();
-    let (_first, _cancel_first) = parent.with_cancel();
+    let (first, _cancel_first) = parent.with_cancel();
+    assert_eq!(first.err(), None);
     have_children(&parent);
     let before = MEMORY.allocated();
     have_children(&parent);

@@ -37,8 +37,37 @@ fn a_million_short_children_leave_nothing_with_their_parent() {
     let done = parent.done();
     let parent = &parent;
 
+    // A context that nobody looks at is not known to its parent, so there are both kinds.
+    million("never looked at, cancelled", |_| {
+        let (child, cancel) = parent.with_cancel();
+        move || {
+            cancel.cancel();
+            drop(child);
+        }
+    });
+    million("never looked at, dropped", |_| {
+        let child = parent.with_cancel();
+        || drop(child)
+    });
+    million("looked at when it is cancelled", |_| {
+        let (child, cancel) = parent.with_cancel();
+        move || {
+            cancel.cancel();
+            assert!(child.err().is_some());
+        }
+    });
+    million("never looked at, with a timeout of its own", |number| {
+        let (child, cancel) = Context::background().with_timeout(HOUR);
+        move || {
+            if number % 2 == 0 {
+                cancel.cancel();
+            }
+            drop(child);
+        }
+    });
     million("cancelled", |_| {
         let (child, cancel) = parent.with_cancel();
+        assert_eq!(child.err(), None);
         move || {
             cancel.cancel();
             drop(child);
@@ -46,10 +75,12 @@ fn a_million_short_children_leave_nothing_with_their_parent() {
     });
     million("dropped", |_| {
         let child = parent.with_cancel();
+        assert_eq!(child.0.err(), None);
         || drop(child)
     });
     million("cancelled with a cause", |number| {
         let (child, cancel) = parent.with_cancel_cause();
+        assert_eq!(child.err(), None);
         move || {
             cancel.cancel(format!("number {number}"));
             drop(child);
@@ -101,6 +132,7 @@ fn a_million_short_children_leave_nothing_with_their_parent() {
     });
     million("with a value and cancelled", |number| {
         let (child, cancel) = parent.with_value(Number, number.to_string()).with_cancel();
+        assert_eq!(child.err(), None);
         move || {
             cancel.cancel();
             assert_eq!(child.value(&Number), Some(&number.to_string()));
@@ -112,6 +144,7 @@ fn a_million_short_children_leave_nothing_with_their_parent() {
     });
     million("cancelled below one without cancellation", |_| {
         let (child, cancel) = parent.without_cancel().with_timeout(HOUR);
+        assert_eq!(child.err(), None);
         move || {
             cancel.cancel();
             drop(child);

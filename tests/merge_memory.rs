@@ -35,7 +35,8 @@ fn merge(server: &Context, round: usize) {
 fn a_million_merges_leave_nothing_behind_in_a_context_that_stays() {
     let (server, _cancel) = Context::background().with_cancel();
     // One that stays, or the table would be given back whenever it is empty.
-    let (_other, _cancel) = server.with_cancel();
+    let (other, _cancel) = server.with_cancel();
+    assert_eq!(other.err(), None);
     (0..50_000).for_each(|round| merge(&server, round));
     let before = resident();
     (0..1_000_000).for_each(|round| merge(&server, round));

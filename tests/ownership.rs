@@ -309,7 +309,7 @@ fn an_abandoned_child_is_none_of_its_parents_business() {
         })
         .collect();
     let (held, _cancel) = parent.with_cancel();
-    assert_eq!(parent.err(), None);
+    assert_eq!((held.err(), parent.err()), (None, None));
     cancel.cancel();
     assert_eq!(held.err(), Some(Error::Canceled));
     for ran in ran {

@@ -700,6 +700,9 @@ fn let_the_crate_drop_a_cause(then: impl Fn() + Clone + Send + Sync + 'static) {
         // are free again but for one.
         let _ran = callback(&ctx);
         let children: Vec<_> = (0..200_000).map(|_| ctx.with_cancel()).collect();
+        for (child, _) in &children {
+            let _ = child.err(); // or there would be nothing to go through
+        }
         drop(children);
         assert_disconnects(&ctx.done());
         drop((ctx, cancel));

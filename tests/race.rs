@@ -278,6 +278,7 @@ fn a_context_dropped_while_its_parent_is_cancelled_is_done_once_and_for_all() {
             let (run, ran) = bounded(2);
             let stop = (round % 4 == 0).then(|| child.after_func(move || run.send(()).unwrap()));
             let sibling = parent.with_cancel();
+            assert_eq!(sibling.0.err(), None);
             (
                 (parent, cancel, sibling),
                 (child, cancel_child, done, stop.map(|stop| (stop, ran))),
@@ -313,7 +314,8 @@ fn when_a_cancel_returns_a_descendant_that_another_thread_lets_go_is_done_as_wel
     let others = || {
         while !over.load(Ordering::Relaxed) {
             for _ in 0..50 {
-                drop(Context::background().with_timeout(HOUR));
+                let (ctx, _cancel) = Context::background().with_timeout(HOUR);
+                assert_eq!(ctx.err(), None); // or there would be no timer
             }
             thread::sleep(Duration::from_micros(30));
         }
@@ -410,6 +412,9 @@ fn an_after_func_registered_during_a_cancel_runs_once_and_finds_the_context_done
         |round| {
             let (ctx, cancel) = Context::background().with_cancel();
             let done = (round % 2 == 0).then(|| ctx.done());
+            if round % 4 == 1 {
+                assert_eq!(ctx.err(), None); // otherwise this is the first look as well
+            }
             ((cancel, done), ctx)
         },
         |(cancel, done)| {
@@ -441,6 +446,9 @@ fn a_channel_made_during_a_cancel_is_closed_by_it() {
         |round| {
             let (parent, cancel) = Context::background().with_cancel();
             let (child, cancel_child) = parent.with_cancel();
+            if round % 4 < 2 {
+                assert_eq!(child.err(), None); // otherwise this is the first look as well
+            }
             let ctx = [parent, child][round % 2].clone();
             ((cancel, cancel_child), ctx)
         },
