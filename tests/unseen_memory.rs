@@ -4,6 +4,7 @@
 //! Memory is counted for the whole process, so there is one test here.
 
 use std::alloc::System;
+use std::cell::RefCell;
 use std::hint;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
@@ -153,5 +154,23 @@ fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
         let (_, left) = costs(act);
         assert!(left < SLACK, "{what}: {left} bytes left");
     }
+
+    // Those that are still held when they have ended have no place with their parent, or its table
+    // would have grown, and stayed so when they are gone.
+    let (parent, _cancel) = Context::background().with_cancel();
+    let (first, _cancel_first) = parent.with_cancel();
+    assert_eq!(first.err(), None);
+    let (_, left) = costs(|| {
+        let kept = RefCell::new(Vec::with_capacity(2 * rounds));
+        let make = |_| {
+            let (child, cancel) = parent.with_cancel();
+            kept.borrow_mut().push(child.clone());
+            (child, cancel)
+        };
+        let look = |_: usize, ctx: &Context| drop(ctx.done());
+        race(2 * rounds, make, look, |_, cancel| cancel.cancel());
+        kept
+    });
+    assert!(left < 1024, "a place with the parent: {left} bytes left");
     assert_eq!(parent.err(), None);
 }
