@@ -650,6 +650,41 @@ fn of_an_own_cancel_and_one_above_an_unseen_context_one_counts() {
 }
 
 #[test]
+fn no_merge_is_lost_to_a_cancel_of_either_parent() {
+    let mut outcomes = Outcomes::default();
+    race(
+        300_000,
+        |round| {
+            let (first, cancel_first) = Context::background().with_cancel_cause();
+            let (other, cancel_other) = Context::background().with_cancel_cause();
+            if round % 2 == 0 {
+                assert_eq!((first.err(), other.err()), (None, None));
+            }
+            let (ends, stays) = match round / 2 % 2 {
+                0 => (cancel_first, cancel_other),
+                _ => (cancel_other, cancel_first),
+            };
+            ((ends, first.clone()), (first, other, stays))
+        },
+        |(cancel, first)| {
+            cancel.cancel("why");
+            first
+        },
+        |(first, other, stays)| {
+            let (merged, cancel) = first.merge(&other);
+            (merged.err().is_some(), merged, (other, cancel, stays))
+        },
+        |round, _first, (born_done, merged, _others)| {
+            outcomes.count(born_done);
+            assert_eq!(merged.err(), Some(Error::Canceled), "round {round}");
+            assert_eq!(merged.cause().unwrap().to_string(), "why");
+            assert!(is_closed(&merged.done()), "round {round}");
+        },
+    );
+    outcomes.assert_both();
+}
+
+#[test]
 fn two_first_looks_at_once_hang_all_callbacks_on_the_tree() {
     race(
         60_000,

@@ -2,9 +2,10 @@
 //! somebody had looked at them all the time.
 
 use std::fmt;
+use std::mem;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -636,6 +637,43 @@ fn a_custom_context_ends_what_nobody_below_it_has_looked_at() {
             cancel.cancel("too late");
             assert_eq!(ctx.err(), Some(Error::Canceled));
             assert!(ctx.cause().unwrap().is::<fmt::Error>());
+        }
+    }
+}
+
+/// A custom context that tells by itself when it is done, and so at once.
+struct Telling(Receiver<()>, Arc<Mutex<Vec<Task>>>);
+
+type Task = Box<dyn FnOnce() + Send>;
+
+impl CustomContext for Telling {
+    fn done(&self) -> Receiver<()> {
+        self.0.clone()
+    }
+
+    fn err(&self) -> Option<Error> {
+        is_closed(&self.0).then_some(Error::DeadlineExceeded)
+    }
+
+    fn after_func(&self, f: Task) -> Option<Task> {
+        self.1.lock().unwrap().push(f);
+        Some(Box::new(|| ()))
+    }
+}
+
+#[test]
+fn a_cancel_after_the_end_of_a_custom_context_comes_too_late() {
+    for levels in [1, 3] {
+        let (open, done) = bounded(0);
+        let tasks = Arc::default();
+        let custom = Context::custom(Telling(done, Arc::clone(&tasks)));
+        let links = chain(&custom, levels);
+        drop(open);
+        let told = mem::take(&mut *tasks.lock().unwrap());
+        told.into_iter().for_each(|task| task());
+        links[levels - 1].1.cancel("too late");
+        for (ctx, _) in &links {
+            assert_done(ctx, Error::DeadlineExceeded, TOO_LATE);
         }
     }
 }
