@@ -144,6 +144,7 @@ pub(crate) struct Types(u32);
 impl Types {
     pub(crate) const ALL: Types = Types(u32::MAX);
 
+    #[inline]
     fn one(id: TypeId) -> Types {
         /// A type's identity is a hash already.
         struct Fold(u64);
@@ -154,9 +155,11 @@ impl Types {
                     self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
                 }
             }
+            #[inline]
             fn write_u64(&mut self, n: u64) {
                 self.0 ^= n;
             }
+            #[inline]
             fn finish(&self) -> u64 {
                 self.0
             }
@@ -171,6 +174,7 @@ impl Types {
         Types(self.0 | others.0)
     }
 
+    #[inline]
     fn meets(self, others: Types) -> bool {
         self.0 & others.0 != 0
     }
@@ -328,7 +332,12 @@ impl Values {
         })
     }
 
+    #[inline]
     pub(crate) fn get<K: Key>(&self, key: &K) -> Option<&K::Value> {
+        // Asked here, where the type is known to the compiler.
+        if !self.types().meets(Types::one(TypeId::of::<K>())) {
+            return None;
+        }
         self.find(key)?.downcast_ref()
     }
 
@@ -366,6 +375,7 @@ impl Values {
         iter::successors(self.top(), |layer| layer.below())
     }
 
+    #[inline]
     pub(crate) fn top(&self) -> Option<&dyn Layer> {
         self.0.as_deref()
     }
@@ -375,6 +385,7 @@ impl Values {
         self.top().map_or(0, |layer| layer.head().depth)
     }
 
+    #[inline]
     pub(crate) fn types(&self) -> Types {
         self.top()
             .map_or(Types::default(), |layer| layer.head().types)
