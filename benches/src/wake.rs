@@ -4,7 +4,7 @@ use std::sync::{Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{never, select};
+use go_context::crossbeam_channel::{bounded, never, select};
 
 use crate::life::root;
 use crate::{median, Measure};
@@ -14,7 +14,7 @@ const ROUNDS: usize = 40;
 const LULL: Duration = Duration::from_millis(2);
 
 pub(crate) fn all() -> Vec<Measure> {
-    measures(|threads| {
+    let contexts = measures("wake-up", |threads| {
         wake_ups(
             threads,
             root,
@@ -27,12 +27,31 @@ pub(crate) fn all() -> Vec<Measure> {
             },
             |(_, cancel)| cancel.cancel(),
         )
-    })
+    });
+    // What of it is crossbeam's: the sender is dropped.
+    let channels = measures("wake-up by a bare channel", |threads| {
+        wake_ups(
+            threads,
+            || {
+                let (sender, done) = bounded::<()>(0);
+                (done, Mutex::new(Some(sender)))
+            },
+            |(done, _)| {
+                let work = never::<()>();
+                select! {
+                    recv(done) -> _ => {}
+                    recv(work) -> _ => unreachable!(),
+                }
+            },
+            |(_, sender)| drop(sender.lock().unwrap().take()),
+        )
+    });
+    contexts.into_iter().chain(channels).collect()
 }
 
 /// A bare flag with a condition variable.
 pub(crate) fn floors() -> Vec<Measure> {
-    measures(|threads| {
+    measures("wake-up", |threads| {
         wake_ups(
             threads,
             || (Mutex::new(false), Condvar::new()),
@@ -48,10 +67,10 @@ pub(crate) fn floors() -> Vec<Measure> {
     })
 }
 
-fn measures(run: impl Fn(usize) -> Vec<f64> + Copy + 'static) -> Vec<Measure> {
+fn measures(what: &'static str, run: impl Fn(usize) -> Vec<f64> + Copy + 'static) -> Vec<Measure> {
     [1, 8, 64]
         .map(|threads| Measure {
-            name: format!("wake-up, threads={threads}"),
+            name: format!("{what}, threads={threads}"),
             unit: "ns",
             figures: &["median", "last"],
             run: Box::new(move || run(threads)),

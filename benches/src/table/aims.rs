@@ -26,7 +26,7 @@ pub(crate) fn aim(row: &str) -> Option<Aim> {
         _ if row.contains("() once") || row.ends_with("rounded") => None,
         _ if begins(row, &["WithTimeout/", "CancelTree/"]) => beside(GO, 0.25),
         _ if begins(row, &["live bytes"]) => beside(GO, 1.0),
-        _ if begins(row, &["wake-up"]) => beside(FLOOR, 1.2),
+        _ if begins(row, &["wake-up,"]) => beside(FLOOR, 1.2),
         _ => None,
     }
 }
