@@ -74,6 +74,10 @@ impl fmt::Display for Table {
         if self.columns.contains(&GO) {
             write!(f, "; {}", said(go::command(), &["version"]))?;
         }
+        if let Ok(load) = fs::read_to_string("/proc/loadavg") {
+            // Above two or three, others were at work too, and the figures are worth little.
+            write!(f, "; load {}", load.split(' ').next().unwrap_or_default())?;
+        }
         writeln!(
             f,
             "\n\nLess is better. Ratios: ours divided by the other's.\n"
