@@ -5,7 +5,7 @@
 //! the first, the others one for each lane. They are closed one after the other; who has seen one
 //! of them closed and asks for the error waits for the others, so that nobody can tell.
 
-use crossbeam_channel::{unbounded, Receiver, Sender, TryRecvError};
+use crossbeam_channel::{bounded, unbounded, Receiver, Sender, TryRecvError};
 use once_cell::race::OnceBox;
 use once_cell::sync::Lazy;
 
@@ -113,9 +113,10 @@ impl Done {
     }
 }
 
-/// The channel of every context that was done before anybody asked for one.
+/// The channel of every context that was done before anybody asked for one. Nobody waits in it, so
+/// here the flavour that is smallest will do.
 #[inline]
 pub(crate) fn closed() -> Receiver<()> {
-    static CLOSED: Lazy<Lanes<Receiver<()>>> = Lazy::new(|| Lanes::new(|| unbounded().1));
+    static CLOSED: Lazy<Lanes<Receiver<()>>> = Lazy::new(|| Lanes::new(|| bounded(0).1));
     CLOSED.mine().clone()
 }

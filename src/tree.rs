@@ -485,6 +485,7 @@ impl Node {
         Some(cause.unwrap_or_else(|| error.as_cause()))
     }
 
+    #[inline]
     pub(crate) fn done(self: &Arc<Self>) -> Receiver<()> {
         match self.hub.get() {
             Some(hub) => hub.done.mine().unwrap_or_else(|| self.make_done()),
