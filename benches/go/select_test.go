@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// The loop of a worker, whose work is always there; and the polling of Go's BenchmarkContextCancelDone
-// with the channel asked for once.
+// The loop of a worker, whose work is always there.
 func selects(b *testing.B) {
 	for _, goroutines := range []int{1, 8, 64} {
 		loop := func(name string, body func(context.Context, int, chan struct{})) {
@@ -40,18 +39,4 @@ func selects(b *testing.B) {
 			}
 		})
 	}
-	b.Run("ContextCancelDone, done() once", func(b *testing.B) {
-		ctx, cancel := root()
-		defer cancel()
-		b.RunParallel(func(pb *testing.PB) {
-			done := ctx.Done()
-			for pb.Next() {
-				select {
-				case <-done:
-					panic("done")
-				default:
-				}
-			}
-		})
-	})
 }

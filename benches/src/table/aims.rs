@@ -60,6 +60,10 @@ pub(crate) const NOTES: &[(&[&str], &str)] = &[
     ),
     (&["WithTimeout"], "Ten contexts in each operation."),
     (
+        &["ContextCancelDone, done() once"],
+        "Go's benchmark asks each time, and that is what stands here too.",
+    ),
+    (
         &["select loop"],
         "The work is always ready. `without`: the same loop, without the context.",
     ),
