@@ -578,6 +578,8 @@ fn eyes() -> impl Strategy<Value = Eyes> {
     ]
 }
 
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// A minute is more than a case takes and less than anything far.
 const MINUTE: Duration = Duration::from_secs(60);
 const FAR: Duration = Duration::from_secs(3_600_000);
@@ -784,7 +786,7 @@ impl World {
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
             }
             How::Soon => {
-                let at = Instant::now() + Duration::from_millis(1);
+                let at = Instant::now() + MOMENT;
                 let (number, cause) = self.give_cause();
                 let (context, cancel) = parent.with_deadline_cause(at, cause);
                 let (child, cancel_child) = context.with_cancel();
@@ -800,9 +802,14 @@ impl World {
                 ));
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
                 self.enter(under, child, Some(Cancel::Plain(cancel_child)));
-                // If nobody looks, somebody has to wait for the timer.
-                let (later, _cancel) = Context::background().with_deadline(at);
-                let _ = later.done().recv_timeout(limit());
+                // If nobody looks, somebody has to wait for the timer: for one that is set and fires
+                // later.
+                let fired = eventually(|| {
+                    let (later, _cancel) = Context::background().with_timeout(MOMENT);
+                    let done = later.done();
+                    !is_closed(&done) && done.recv_timeout(limit()).is_err()
+                });
+                assert!(fired, "no timer was set before it was due");
             }
             How::Value(tag) => {
                 let number = self.real.len();
