@@ -1,16 +1,17 @@
 //! What a cancellation promises: how `err` and `done` agree, which one counts, whom it reaches and
 //! when it is complete.
 
+mod together;
+
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, unbounded, Receiver, TryRecvError};
 use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, Error, Key};
 
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
+use together::{go, join, stagger, together, Player, LIMIT};
 
 /// A deadline that no test lives to see.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -65,46 +66,6 @@ fn wait(ctx: &Context) {
         Err(false),
         "{ctx} is not done"
     );
-}
-
-/// Runs `f` on a thread of its own.
-fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-    let (result, receiver) = bounded(1);
-    thread::spawn(move || result.send(f()));
-    receiver
-}
-
-/// The result of `go`.
-#[track_caller]
-fn join<T>(result: &Receiver<T>) -> T {
-    let result = result.recv_timeout(LIMIT);
-    result.expect("the thread hangs or has panicked")
-}
-
-type Player = Box<dyn FnOnce() + Send>;
-
-/// Has all players begin at the same moment, each on a thread of its own, and waits for them.
-#[track_caller]
-fn together(players: Vec<Player>) {
-    let start = Arc::new(Barrier::new(players.len()));
-    let ends: Vec<_> = players
-        .into_iter()
-        .map(|player| {
-            let start = start.clone();
-            go(move || {
-                start.wait();
-                player();
-            })
-        })
-        .collect();
-    ends.iter().for_each(join);
-}
-
-/// Lets a little time pass, another in each round, so that rounds differ in who comes first.
-fn stagger(round: usize) {
-    for _ in 0..round % 50 * 20 {
-        std::hint::spin_loop();
-    }
 }
 
 /// A context under `parent`, with a value or a deadline of its own or without.

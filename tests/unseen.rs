@@ -1,11 +1,13 @@
 //! Contexts that nobody looks at until late. What they then say, and whom they end with, is as if
 //! somebody had looked at them all the time.
 
+mod together;
+
 use std::fmt;
 use std::mem;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,8 +15,7 @@ use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender,
 use go_context::{AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context};
 use go_context::{CustomContext, Error, Key};
 
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
+use together::{go, join, stagger, together, Player, LIMIT};
 
 /// A deadline that no test lives to see.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -105,51 +106,19 @@ fn same_cause(one: &Context, other: &Context) -> bool {
     Arc::ptr_eq(&one.cause().unwrap(), &other.cause().unwrap())
 }
 
-/// Waits until the timer has come to all deadlines up to this one that it knows.
+/// Waits until the timer has come to all deadlines up to this one that it knows: for one that is
+/// later and was really set.
 #[track_caller]
 fn let_pass(deadline: Instant) {
-    let (ctx, _cancel) = Context::background().with_deadline(deadline);
-    let end = ctx.done().recv_timeout(LIMIT);
-    assert_eq!(end, Err(RecvTimeoutError::Disconnected));
-}
-
-/// Runs `f` on a thread of its own.
-fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-    let (result, receiver) = bounded(1);
-    thread::spawn(move || result.send(f()));
-    receiver
-}
-
-/// The result of `go`.
-#[track_caller]
-fn join<T>(result: &Receiver<T>) -> T {
-    let result = result.recv_timeout(LIMIT);
-    result.expect("the thread hangs or has panicked")
-}
-
-type Player = Box<dyn FnOnce() + Send>;
-
-/// Has all players begin at the same moment, each on a thread of its own, and waits for them.
-#[track_caller]
-fn together(players: Vec<Player>) {
-    let start = Arc::new(Barrier::new(players.len()));
-    let ends: Vec<_> = players
-        .into_iter()
-        .map(|player| {
-            let start = start.clone();
-            go(move || {
-                start.wait();
-                player();
-            })
-        })
-        .collect();
-    ends.iter().for_each(join);
-}
-
-/// Lets a little time pass, another in each round, so that rounds differ in who comes first.
-fn stagger(round: usize) {
-    for _ in 0..round % 50 * 20 {
-        std::hint::spin_loop();
+    loop {
+        let later = deadline.max(Instant::now() + Duration::from_millis(1));
+        let (ctx, _cancel) = Context::background().with_deadline(later);
+        let done = ctx.done();
+        if is_open(&done) {
+            let end = done.recv_timeout(LIMIT);
+            assert_eq!(end, Err(RecvTimeoutError::Disconnected));
+            return;
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use go_context::crossbeam_channel::TryRecvError;
 use go_context::{CancelFunc, Context, Key};
 
-use crate::life::Look;
+use crate::look::Look;
 use crate::parallel::parallel;
 use crate::{time, Work};
 

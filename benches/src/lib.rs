@@ -5,6 +5,7 @@ pub mod go;
 mod lateness;
 mod life;
 mod live;
+mod look;
 mod parallel;
 pub mod peers;
 mod select;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use go_context::{Context, Key};
 
 use crate::go::{Number, HOUR};
-use crate::life::{root, Look};
+use crate::life::root;
+use crate::look::Look;
 use crate::Measure;
 
 #[derive(PartialEq, Eq)]
