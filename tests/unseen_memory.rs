@@ -148,7 +148,8 @@ fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
     for (what, act) in at_once {
         act();
         let (_, left) = costs(act);
-        assert!(left < SLACK, "{what}: {left} bytes left");
+        // Threads for callbacks may still be there, as many as there were at once.
+        assert!(left < 2 * rounds, "{what}: {left} bytes left");
     }
 
     // Its timer is gone, whoever was first.

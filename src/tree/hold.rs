@@ -14,7 +14,7 @@ use std::ops::Deref;
 
 use crossbeam_utils::CachePadded;
 
-use super::{Kind, Node};
+use super::{is_claimed, Kind, Node};
 use crate::lane::{thread_number, Lanes};
 use crate::sync::{Arc, Mutex, Ordering};
 use crate::value::Values;
@@ -50,8 +50,10 @@ impl Hold {
 
     #[cold]
     fn seat(&self, values: &Values) -> (Arc<Node>, Values) {
-        // The end of a custom context is not watched for longer than it has children.
-        if !self.is_cancellable() || self.is_custom() {
+        // The end of a custom context is not watched for longer than it has children. And a child of
+        // one that is done must not wait for the news to come to a seat.
+        let is_done = is_claimed(self.phase.load(Ordering::Acquire));
+        if is_done || !self.is_cancellable() || self.is_custom() {
             return (self.0.clone(), values.clone());
         }
         let seats = self
@@ -94,7 +96,8 @@ impl Node {
         self.others.load(Ordering::Relaxed) >= MANY
     }
 
-    /// Notes that this thread derives from the node. Some go uncounted where two threads do at once.
+    /// Notes that this thread derives from the node. Some go uncounted where two threads do at once;
+    /// but the count is never set back, for by it the last hold knows that there may be seats.
     #[inline]
     pub(super) fn note_derivation(&self) {
         let others = self.others.load(Ordering::Relaxed);
@@ -103,7 +106,8 @@ impl Node {
             if first == 0 {
                 self.first.store(me, Ordering::Relaxed);
             } else if first != me {
-                self.others.store(others + 1, Ordering::Relaxed);
+                let order = Ordering::Relaxed;
+                let _ = (self.others).compare_exchange(others, others + 1, order, order);
             }
         }
     }

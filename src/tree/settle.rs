@@ -50,7 +50,7 @@ impl Node {
     /// Settles a node whose parents are settled. Several threads may be at it.
     fn enrol(self: &Arc<Self>) {
         self.hub();
-        let mut entered = false;
+        let (mut entered, mut ended) = (false, false);
         for (rank, tie) in self.ties() {
             if !tie.parent.is_cancellable() {
                 continue;
@@ -59,7 +59,7 @@ impl Node {
             match tie.parent.admit(child, &tie.slot) {
                 Ok(admitted) => entered |= admitted,
                 Err(found) => {
-                    self.inherit(&tie.parent, found);
+                    ended = self.inherit(&tie.parent, found);
                     break;
                 }
             }
@@ -67,8 +67,15 @@ impl Node {
         let change = (Ordering::AcqRel, Ordering::Acquire);
         match self.phase.compare_exchange(LOOSE, OPEN, change.0, change.1) {
             Ok(_) => self.arm(),
-            // It was done before it had its place.
-            Err(phase) if entered && is_claimed(phase) => drop(self.detach(Presence::Held)),
+            // It was done before it had its place, so it has to leave it. Unless another thread had
+            // opened it meanwhile: then it may have descendants, and whoever has claimed it takes it
+            // out of its place when they are done.
+            Err(phase) if entered && is_claimed(phase) => {
+                let claim = self.cancellation();
+                if ended || claim.map_or(true, |claim| claim.is_settled()) {
+                    drop(self.detach(Presence::Held));
+                }
+            }
             Err(_) => {}
         }
     }
