@@ -310,8 +310,8 @@ impl Context {
     /// Each call on one thread gives the same channel. It is made by the first call, so a context on
     /// which nobody waits never pays for it. Another thread may get another channel, so that the two
     /// do not wait for each other when they use theirs. All of them close at the cancellation, one
-    /// just after the other; who has seen one closed finds the error, and who finds the error will
-    /// see them all closed. On a context that [cannot be cancelled](Context::is_cancellable) it
+    /// just after the other; who has seen one closed finds the error and is given no open one, and
+    /// who finds the error will see them all closed. On a context that [cannot be cancelled](Context::is_cancellable) it
     /// is [`never()`](crossbeam_channel::never). The receiver does not hold the context: if it is
     /// all that is left, the context is cancelled (see [above](Context#who-holds-whom)).
     ///

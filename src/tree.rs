@@ -487,11 +487,15 @@ impl Node {
 
     #[inline]
     pub(crate) fn done(self: &Arc<Self>) -> Receiver<()> {
+        fence(Ordering::Acquire); // as in `err`
+        let found = self.phase.load(Ordering::Acquire);
         match self.hub.get() {
-            Some(hub) => hub.done.mine().unwrap_or_else(|| self.make_done()),
+            Some(hub) if found & CLOSING == 0 => {
+                hub.done.mine().unwrap_or_else(|| self.make_done())
+            }
             // It ended before anybody had looked, or where others have, their channels are closed.
-            None if is_over(self.phase.load(Ordering::Acquire)) => done::closed(),
-            None => self.make_done(),
+            None if is_over(found) => done::closed(),
+            _ => self.make_done(),
         }
     }
 
@@ -506,7 +510,9 @@ impl Node {
             self.settle();
         }
         let done = &self.hub().done;
-        if self.phase.load(Ordering::Acquire) == OPEN {
+        if done.is_closing() {
+            done.wait_closed(); // who has seen one channel closed gets no open one
+        } else if self.phase.load(Ordering::Acquire) == OPEN {
             let mut spare = Some(Channel::new());
             let state = self.hub().state.lock();
             if self.phase.load(Ordering::Relaxed) == OPEN {

@@ -595,3 +595,28 @@ fn when_all_threads_let_go_at_once_it_ends_and_its_values_go() {
         assert_ran(&ran);
     }
 }
+
+#[test]
+fn a_child_of_a_crowded_context_that_is_done_is_born_done() {
+    for _ in 0..20 {
+        let (ctx, cancel) = Context::background().with_cancel();
+        // The cancellation comes to these first, and has its time with them.
+        let before: Vec<_> = (0..20_000).map(|_| ctx.with_cancel()).collect();
+        assert!(before.iter().all(|(child, _)| child.err().is_none()));
+        crowd(&ctx);
+        let ready = Barrier::new(2);
+        thread::scope(|s| {
+            s.spawn(|| {
+                drop(ctx.with_cancel());
+                ready.wait();
+                while ctx.err().is_none() {
+                    std::hint::spin_loop();
+                }
+                let (late, _cancel) = ctx.with_cancel();
+                assert_eq!(late.err(), Some(Error::Canceled));
+            });
+            ready.wait();
+            cancel.cancel();
+        });
+    }
+}

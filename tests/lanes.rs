@@ -355,3 +355,25 @@ fn a_context_that_never_ends_has_one_channel_that_is_never_closed() {
         assert!(all.iter().all(is_open));
     }
 }
+
+#[test]
+fn who_has_seen_the_channel_of_another_closed_is_given_no_open_one() {
+    for round in 0..1_000 {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let first = ctx.done();
+        let _others = channels(&ctx, 12); // to be closed one after the other
+        together(vec![
+            Box::new(move || {
+                stagger(round);
+                cancel.cancel();
+            }),
+            Box::new(|| {
+                let _mine = ctx.done();
+                while !is_closed(&first) {
+                    std::hint::spin_loop();
+                }
+                assert!(is_closed(&ctx.done()), "round {round}");
+            }),
+        ]);
+    }
+}
