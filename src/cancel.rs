@@ -36,7 +36,7 @@ impl CancelFunc {
         CancelFunc { node }
     }
 
-    /// Cancels the context and every descendant, with [`Error::Canceled`].
+    /// Cancels the context and every descendant, with [`Error::Canceled`](crate::Error::Canceled).
     ///
     /// When it returns they are all done, even if another thread began to cancel one of them
     /// before: then it waits for that thread. It does not wait for callbacks of
@@ -109,7 +109,7 @@ impl CancelCauseFunc {
         CancelCauseFunc { node }
     }
 
-    /// Cancels the context and every descendant, with [`Error::Canceled`] and this cause. It
+    /// Cancels the context and every descendant, with [`Error::Canceled`](crate::Error::Canceled) and this cause. It
     /// returns, and waits, as [`CancelFunc::cancel`] does.
     ///
     /// Where the context was done before, or a descendant was, error and cause stay as they are.
@@ -131,7 +131,7 @@ impl CancelCauseFunc {
         self.node.cancel(Some(into_cause(cause)));
     }
 
-    /// Cancels the context when the guard is dropped, with no cause but [`Error::Canceled`].
+    /// Cancels the context when the guard is dropped, with no cause but [`Error::Canceled`](crate::Error::Canceled).
     ///
     /// # Examples
     ///
