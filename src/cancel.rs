@@ -109,8 +109,8 @@ impl CancelCauseFunc {
         CancelCauseFunc { node }
     }
 
-    /// Cancels the context and every descendant, with [`Error::Canceled`](crate::Error::Canceled) and this cause. It
-    /// returns, and waits, as [`CancelFunc::cancel`] does.
+    /// Cancels the context and every descendant, with
+    /// [`Error::Canceled`](crate::Error::Canceled) and this cause. It returns, and waits, as [`CancelFunc::cancel`] does.
     ///
     /// Where the context was done before, or a descendant was, error and cause stay as they are.
     /// Go's `cancel(nil)` is `cancel(Error::Canceled)`.
@@ -131,7 +131,8 @@ impl CancelCauseFunc {
         self.node.cancel(Some(into_cause(cause)));
     }
 
-    /// Cancels the context when the guard is dropped, with no cause but [`Error::Canceled`](crate::Error::Canceled).
+    /// Cancels the context when the guard is dropped, with no cause but
+    /// [`Error::Canceled`](crate::Error::Canceled).
     ///
     /// # Examples
     ///
