@@ -110,7 +110,8 @@ impl CancelCauseFunc {
     }
 
     /// Cancels the context and every descendant, with
-    /// [`Error::Canceled`](crate::Error::Canceled) and this cause. It returns, and waits, as [`CancelFunc::cancel`] does.
+    /// [`Error::Canceled`](crate::Error::Canceled) and this cause. It returns, and waits, as
+    /// [`CancelFunc::cancel`] does.
     ///
     /// Where the context was done before, or a descendant was, error and cause stay as they are.
     /// Go's `cancel(nil)` is `cancel(Error::Canceled)`.
