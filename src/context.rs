@@ -549,8 +549,8 @@ impl Context {
         self.node.as_ref().is_some_and(|node| node.is_cancellable())
     }
 
-    /// The child that `derive` makes of this context's node, or of what stands for it, and at what
-    /// depth; with the values of this context.
+    /// A child with the values of this context, at the node that `derive` makes. It is given the
+    /// parent, which is this context's node or this thread's seat at it, and the depth of the child.
     #[inline(always)]
     pub(crate) fn child(
         &self,
