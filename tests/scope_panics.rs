@@ -168,8 +168,16 @@ fn scope_all_panics_as_scope_does() {
     assert_panics("boom", || {
         Context::background().scope_all::<_, io::Error, _>(|s| {
             count_ends(s, 4, &ended);
-            s.spawn(|_| Err::<(), _>(io::Error::other("lost")));
-            s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+            // A group that has failed starts nothing more, so the error comes when both have begun.
+            let (fail, failed) = go_context::crossbeam_channel::bounded::<()>(0);
+            s.spawn(move |_| -> io::Result<()> {
+                let _ = failed.recv();
+                blow_up("boom")
+            });
+            s.spawn(move |_| {
+                drop(fail);
+                Err::<(), _>(io::Error::other("lost"))
+            });
         })
     });
     assert_eq!(ended.into_inner(), 4);
