@@ -112,7 +112,7 @@ fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             None => Ok(()),
         },
         Kind::Merge(_) => Ok(()), // its values tell
-        Kind::Seat => Ok(()),
+        Kind::Seat => Ok(()),     // it stands for its parent
     }
 }
 

@@ -234,13 +234,15 @@ impl<K: Key> Layer for Pair<K> {
             return Step::On(self.below(), None);
         };
         let mut pair = self;
-        while pair.key != *key {
+        loop {
+            if pair.key == *key {
+                return Step::Found(&pair.value);
+            }
             pair = match &pair.below {
                 Below::Same(Some(below)) => below,
                 below => return Step::On(below.top(), None),
             };
         }
-        Step::Found(&pair.value)
     }
 
     fn as_any(&self) -> &dyn Any {
