@@ -216,7 +216,7 @@ fn found<T>(ran: &Receiver<T>) -> Option<T> {
 fn no_child_is_lost_to_a_cancel_of_its_parent() {
     let mut outcomes = Outcomes::default();
     race(
-        3_000_000,
+        300_000,
         |round| {
             let (parent, cancel) = Context::background().with_cancel_cause();
             // With a channel the cancel takes another way, and more time.
