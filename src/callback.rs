@@ -1,10 +1,10 @@
 //! A function registered by `Context::after_func`: it is started once or taken back, never both.
 
 use std::mem;
-use std::thread::{self, ThreadId};
 
 use crate::pool::Task;
 use crate::slab;
+use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Arc, AtomicU32, Condvar, Mutex};
 
 pub(crate) struct Callback {

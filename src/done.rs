@@ -5,12 +5,12 @@
 //! the first, the others one for each lane. They are closed one after the other; who has seen one
 //! of them closed and asks for the error waits for the others, so that nobody can tell.
 
-use crossbeam_channel::{bounded, unbounded, Receiver, Sender, TryRecvError};
+use crossbeam_channel::{bounded, Receiver};
 use once_cell::race::OnceBox;
 use once_cell::sync::Lazy;
 
-use crate::lane::{thread_number, Lanes};
-use crate::sync::Mutex;
+use crate::lane::Lanes;
+use crate::sync::{thread_number, Signal};
 
 /// The done channel of one context. Most contexts never pay for more than two pointers.
 #[derive(Default)]
@@ -22,25 +22,19 @@ pub(crate) struct Done {
 pub(crate) struct Channel {
     /// The thread that asked for it.
     thread: u32,
-    /// The only sender. It never sends: dropping it is the news.
-    open: Mutex<Option<Sender<()>>>,
-    receiver: Receiver<()>,
+    signal: Signal,
 }
 
 impl Channel {
-    /// The list flavour: receivers poll it without a lock, and until a first message, which never
-    /// comes, it is a single allocation.
     pub(crate) fn new() -> Box<Channel> {
-        let (sender, receiver) = unbounded();
         Box::new(Channel {
             thread: thread_number(),
-            open: Mutex::new(Some(sender)),
-            receiver,
+            signal: Signal::new(),
         })
     }
 
-    fn is_closed(&self) -> bool {
-        self.receiver.try_recv() == Err(TryRecvError::Disconnected)
+    fn receiver(&self) -> &Receiver<()> {
+        self.signal.receiver()
     }
 }
 
@@ -57,19 +51,19 @@ impl Done {
             true => first,
             false => self.others.get()?.mine().get()?,
         };
-        Some(mine.receiver.clone())
+        Some(mine.receiver().clone())
     }
 
     /// The channel for this thread if it has one, and otherwise any.
     pub(crate) fn any(&self) -> Option<Receiver<()>> {
         self.mine()
-            .or_else(|| Some(self.first.get()?.receiver.clone()))
+            .or_else(|| Some(self.first.get()?.receiver().clone()))
     }
 
     /// Whether it is one of the channels.
     pub(crate) fn has(&self, receiver: &Receiver<()>) -> bool {
         self.channels()
-            .any(|channel| channel.receiver.same_channel(receiver))
+            .any(|channel| channel.receiver().same_channel(receiver))
     }
 
     /// Puts a channel in place for this thread. The first one stays; a later one comes back.
@@ -87,20 +81,19 @@ impl Done {
     /// Disconnects every receiver and wakes those who wait.
     pub(crate) fn close(&self) {
         for channel in self.channels() {
-            let sender = channel.open.lock().take();
-            drop(sender); // with the lock given back
+            channel.signal.close();
         }
     }
 
     /// Whether a receiver has been disconnected. A channel that was never made counts as open.
     pub(crate) fn is_closing(&self) -> bool {
-        self.channels().any(Channel::is_closed)
+        self.channels().any(|channel| channel.signal.is_closed())
     }
 
     /// Waits until every receiver is disconnected.
     pub(crate) fn wait_closed(&self) {
         for channel in self.channels() {
-            let _ = channel.receiver.recv();
+            channel.signal.wait();
         }
     }
 

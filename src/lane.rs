@@ -4,29 +4,11 @@
 //! A counter or a lock that many threads use is handed from core to core each time. Where that is
 //! worth it, there is one for each lane instead.
 
-use std::cell::Cell;
 use std::thread;
 
 use once_cell::sync::Lazy;
 
-use crate::sync::{AtomicU32, Ordering};
-
-/// The number of this thread, never 0.
-#[inline]
-pub(crate) fn thread_number() -> u32 {
-    thread_local! {
-        static NUMBER: Cell<u32> = const { Cell::new(0) };
-    }
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            // Two threads with one number, after 2^32 of them, share a lane.
-            number.set(NEXT.fetch_add(1, Ordering::Relaxed).max(1));
-        }
-        number.get()
-    })
-}
+use crate::sync::thread_number;
 
 /// A value for each lane. There are a few more than cores, so that threads seldom share one.
 pub(crate) struct Lanes<T>(Box<[T]>);

@@ -183,16 +183,25 @@ mod error;
 mod foreign;
 mod lane;
 mod merge;
+#[cfg_attr(model, path = "../models/pool.rs")]
 mod pool;
+mod schedule;
 mod scope;
 #[cfg(feature = "signal")]
 pub mod signal;
 mod slab;
+#[cfg_attr(model, path = "../models/sync.rs")]
 mod sync;
+#[cfg_attr(model, path = "../models/timer.rs")]
 mod timer;
 mod tree;
 mod unwind;
 mod value;
+
+/// Where a model checker explores the crate; see `models/README.md`.
+#[cfg(model)]
+#[path = "../models/models.rs"]
+mod models;
 
 pub use crossbeam_channel;
 

@@ -10,14 +10,13 @@ use std::fmt::{self, Display};
 use std::io;
 use std::marker::PhantomData;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::thread;
 
 use crossbeam_channel::{bounded, select_biased, Receiver, Sender};
 
 use crate::cancel::CancelCauseFunc;
 use crate::context::Context;
 use crate::error::{into_cause, Cause};
-use crate::sync::Mutex;
+use crate::sync::{thread, Mutex};
 use crate::unwind;
 
 impl Context {

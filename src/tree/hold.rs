@@ -15,8 +15,8 @@ use std::ops::Deref;
 use crossbeam_utils::CachePadded;
 
 use super::{is_claimed, Kind, Node};
-use crate::lane::{thread_number, Lanes};
-use crate::sync::{Arc, Mutex, Ordering};
+use crate::lane::Lanes;
+use crate::sync::{thread_number, Arc, Mutex, Ordering};
 use crate::value::Values;
 
 /// A node, and one more among those who can derive from it.
@@ -88,7 +88,7 @@ impl Hold {
 }
 
 /// How many derivations by other threads than the first are many.
-const MANY: u8 = 32;
+const MANY: u8 = if cfg!(model) { 2 } else { 32 };
 
 impl Node {
     #[inline]
