@@ -183,25 +183,25 @@ mod error;
 mod foreign;
 mod lane;
 mod merge;
-#[cfg_attr(model, path = "../models/pool.rs")]
+#[cfg_attr(model, path = "../models/stand_in/pool.rs")]
 mod pool;
 mod schedule;
 mod scope;
 #[cfg(feature = "signal")]
 pub mod signal;
 mod slab;
-#[cfg_attr(model, path = "../models/sync.rs")]
+#[cfg_attr(model, path = "../models/stand_in/sync.rs")]
 mod sync;
-#[cfg_attr(model, path = "../models/timer.rs")]
+#[cfg_attr(model, path = "../models/stand_in/timer.rs")]
 mod timer;
 mod tree;
 mod unwind;
 mod value;
 
-/// Where a model checker explores the crate; see `models/README.md`.
-#[cfg(model)]
-#[path = "../models/models.rs"]
-mod models;
+/// What a model checker explores.
+#[cfg(all(test, model))]
+#[path = "../models/model/mod.rs"]
+mod model;
 
 pub use crossbeam_channel;
 

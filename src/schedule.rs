@@ -99,3 +99,6 @@ impl<T> Schedule<T> {
         u64::try_from(after).unwrap_or(NEVER - 1)
     }
 }
+
+#[cfg(all(test, not(model)))]
+mod tests;

@@ -1,5 +1,5 @@
 //! What threads share: the only place that names std's locks and atomics, and the seam at which a
-//! model checker puts its own. `models/sync.rs` has the same names.
+//! model checker puts its own. `models/stand_in/sync.rs` has the same names.
 //!
 //! What none of them sees are the cells of once_cell, and the channels over which `foreign`, `pool`
 //! and `timer` talk to threads of their own.

@@ -4,7 +4,7 @@ use std::mem;
 
 use super::{Child, Kind, Node, Presence, CANCELED, OPEN};
 use crate::pool::{self, Task};
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 use crate::unwind::FirstPanic;
 
 impl Drop for Node {
@@ -63,9 +63,9 @@ impl Node {
 
     /// Ends what others have left at a node that nobody holds.
     fn close_down(&mut self, panics: &mut FirstPanic) {
-        let open = self.is_cancellable() && *self.phase.get_mut() == OPEN;
+        let open = self.is_cancellable() && self.phase.load(Ordering::Relaxed) == OPEN;
         if open {
-            *self.phase.get_mut() = CANCELED;
+            self.phase.store(CANCELED, Ordering::Relaxed);
             self.hub().done.close();
             self.disarm();
         }

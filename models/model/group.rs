@@ -1,0 +1,136 @@
+//! Groups: an error, a panic and a cancel at once.
+
+use super::*;
+
+use std::io;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::sync::Mutex;
+
+/// How one worker ended, if it was started: what its group is to tell.
+fn text(payload: &(dyn std::any::Any + Send)) -> &str {
+    payload.downcast_ref::<&str>().expect("a text")
+}
+
+#[test]
+fn of_an_error_a_panic_and_a_cancel_the_first_is_the_cause_and_the_panic_is_told() {
+    in_many_orders(|| {
+        let (parent, cancel) = root();
+        let canceler = go(move || cancel.cancel("cancel"));
+        let group: Arc<Mutex<Option<Context>>> = Arc::default();
+        let started = Arc::new(Mutex::new(Vec::new()));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            parent.scope(|s| {
+                *group.lock().unwrap() = Some(counted(s.context().clone()));
+                s.spawn(|_| {
+                    started.lock().unwrap().push("error");
+                    Err::<(), _>(io::Error::other("error"))
+                });
+                s.spawn(|_| -> io::Result<()> {
+                    started.lock().unwrap().push("panic");
+                    resume_unwind(Box::new("panic")) // without the hook
+                });
+                s.spawn(|ctx| {
+                    started.lock().unwrap().push("worker");
+                    if ctx.err().is_some() {
+                        assert!(is_closed(&ctx.done()), "an error, and the channel is open");
+                    }
+                    Ok(())
+                });
+            })
+        }));
+        let started = started.lock().unwrap().clone();
+        let ctx = group.lock().unwrap().take().unwrap();
+        assert_done(&ctx);
+        let first = cause(&ctx);
+        match &result {
+            Err(payload) => {
+                assert_eq!(text(&**payload), "panic");
+                assert!(started.contains(&"panic"));
+            }
+            Ok(result) => {
+                assert!(!started.contains(&"panic"), "a panic is lost");
+                let error = result.as_ref().expect_err("an error is lost");
+                if started.contains(&"error") {
+                    assert_eq!(error.to_string(), "error");
+                }
+            }
+        }
+        assert!(
+            ["error", "panicked: panic", "cancel"].contains(&&*first),
+            "{first}"
+        );
+        drop(ctx);
+        canceler.join().unwrap();
+    });
+}
+
+#[test]
+fn a_group_without_failures_ends_well_or_says_what_was_not_started() {
+    in_many_orders(|| {
+        let (parent, cancel) = root();
+        let canceler = go(move || cancel.cancel("cancel"));
+        let ran = Arc::new(Mutex::new(0));
+        let result: io::Result<Vec<Receiver<()>>> = parent.scope(|s| {
+            counted(s.context().clone());
+            let spawn = |_| {
+                s.spawn(|_| {
+                    *ran.lock().unwrap() += 1;
+                    Ok(())
+                })
+            };
+            (0..2).map(spawn).collect()
+        });
+        let ran = *ran.lock().unwrap();
+        match result {
+            Ok(results) => {
+                assert_eq!(ran, 2, "it says that all is well");
+                assert!(results.iter().all(|result| result.try_recv() == Ok(())));
+            }
+            Err(_) => assert!(ran < 2, "it failed, and nothing has"),
+        }
+        canceler.join().unwrap();
+    });
+}
+
+#[test]
+fn the_first_error_is_the_one_that_is_told_and_the_cause() {
+    in_many_orders(|| {
+        let group: Arc<Mutex<Option<Context>>> = Arc::default();
+        let result: io::Result<()> = Context::background().scope(|s| {
+            *group.lock().unwrap() = Some(counted(s.context().clone()));
+            for text in ["one", "other"] {
+                s.spawn(move |_| Err::<(), _>(io::Error::other(text)));
+            }
+        });
+        let ctx = group.lock().unwrap().take().unwrap();
+        assert_eq!(result.unwrap_err().to_string(), cause(&ctx));
+    });
+}
+
+#[test]
+fn a_slot_comes_free_once() {
+    in_many_orders(|| {
+        let result: io::Result<()> = Context::background().scope(|s| {
+            s.set_limit(1);
+            let most = Arc::new(Mutex::new((0, 0)));
+            let worker = |most: Arc<Mutex<(usize, usize)>>| {
+                move |ctx: &Context| {
+                    {
+                        let mut most = most.lock().unwrap();
+                        most.0 += 1;
+                        most.1 = most.1.max(most.0);
+                    }
+                    let _ = ctx.err();
+                    most.lock().unwrap().0 -= 1;
+                    Ok(())
+                }
+            };
+            for _ in 0..3 {
+                let _ = s.try_spawn(worker(most.clone()));
+                let _ = s.context().err();
+            }
+            assert!(most.lock().unwrap().1 <= 1, "more than the limit");
+        });
+        assert!(result.is_ok());
+    });
+}
