@@ -1,8 +1,7 @@
-//! Stands in for `src/pool.rs`: a thread of the model for each task.
+//! Stands in for `src/pool.rs`: a thread of the model for each task. A panic there ends the model.
 
 use crate::sync::checker;
 use crate::sync::thread::{self, JoinHandle};
-use crate::unwind;
 
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
 
@@ -11,7 +10,7 @@ checker::lazy_static! {
 }
 
 pub(crate) fn start(task: Task) {
-    let thread = thread::spawn(move || unwind::contain(task));
+    let thread = thread::spawn(task);
     RUNNING.lock().unwrap().push(thread);
 }
 
