@@ -3,14 +3,15 @@
 //! The test runs itself again as another process, and sees how that ends.
 
 use std::env;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::mem;
 use std::process::{exit, Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::Context;
+use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
+use go_context::{Context, CustomContext, Error};
 
 const NAME: &str = "a_process_ends_with_its_own_code_while_timers_and_callbacks_are_pending";
 const ROLE: &str = "GO_CONTEXT_TEST_EXIT";
@@ -22,7 +23,14 @@ const HANGS: Duration = Duration::from_secs(60);
 #[test]
 fn a_process_ends_with_its_own_code_while_timers_and_callbacks_are_pending() {
     let Ok(role) = env::var(ROLE) else {
-        for (role, code) in [("return", 0), ("exit", 7), ("panic", 101)] {
+        for (role, code) in [
+            ("return", 0),
+            ("exit", 7),
+            ("exit in a callback", 8),
+            ("exit in a worker", 9),
+            ("exit in a custom context", 10),
+            ("panic", 101),
+        ] {
             assert_eq!(code_of(role), Some(code), "{role}");
         }
         return;
@@ -30,14 +38,48 @@ fn a_process_ends_with_its_own_code_while_timers_and_callbacks_are_pending() {
     leave_all_pending();
     // Past the test harness, which keeps back what is printed.
     writeln!(std::io::stdout(), "{READY}").unwrap();
+    let (ctx, cancel) = Context::background().with_cancel();
     match role.as_str() {
         "return" => {}
         "exit" => exit(7),
+        "exit in a callback" => {
+            ctx.after_func(|| exit(8));
+            cancel.cancel();
+            thread::sleep(HOUR);
+        }
+        "exit in a worker" => {
+            let _: io::Result<()> = ctx.scope(|s| {
+                s.spawn(|_| -> io::Result<()> { exit(9) });
+                ctx.wait();
+            });
+        }
+        "exit in a custom context" => {
+            let (end, done) = bounded(0);
+            let custom = Context::custom(Own(done, || exit(10)));
+            let _child = custom.with_cancel();
+            drop(end);
+            thread::sleep(HOUR);
+        }
         _ => panic!("for the status of a test that fails"),
     }
 }
 
-/// Leaves behind deadlines far and near, and functions that wait, that run, and that are about to.
+/// A context with a channel and no more, so that a thread has to watch it. That one asks for the error.
+struct Own(Receiver<()>, fn() -> Error);
+
+impl CustomContext for Own {
+    fn done(&self) -> Receiver<()> {
+        self.0.clone()
+    }
+
+    fn err(&self) -> Option<Error> {
+        let ended = self.0.try_recv() == Err(TryRecvError::Disconnected);
+        ended.then(self.1)
+    }
+}
+
+/// Leaves behind deadlines far and near, functions that wait, that run, and that are about to, and a
+/// custom context that is watched.
 fn leave_all_pending() {
     let background = Context::background();
     let (started, starts) = channel();
@@ -52,6 +94,11 @@ fn leave_all_pending() {
         });
         mem::forget((far, cancel_far, near, cancel_near));
     }
+    let (end, done) = bounded(0);
+    let custom = Context::custom(Own(done, || unreachable!()));
+    let child = custom.with_cancel();
+    mem::forget((end, custom, child));
+
     let (done, cancel) = background.with_cancel();
     done.after_func(move || {
         started.send(()).unwrap();
