@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use go_context::crossbeam_channel::{RecvTimeoutError, TryRecvError};
+use go_context::crossbeam_channel::{bounded, RecvTimeoutError, TryRecvError};
 use go_context::{Cause, Context, Deadline, Error, Key};
 
 /// Only a hang takes as long.
@@ -358,6 +358,36 @@ fn far_deadlines_stay_open_and_hold_up_no_other() {
     let (ctx, _cancel) = Context::background().with_deadline(latest);
     assert_eq!(ctx.deadline(), Some(latest));
     assert!(ctx.remaining() > Some(century));
+}
+
+#[test]
+fn the_longest_waits_end_with_the_context() {
+    let now = Instant::now();
+    for longest in [
+        latest_instant() - now,
+        latest_instant() - now - HOUR,
+        Duration::MAX,
+    ] {
+        let (parent, _cancel) = Context::background().with_timeout(SOON);
+        assert_eq!(parent.sleep(longest), Err(Error::DeadlineExceeded));
+
+        let (far, cancel) = Context::background().with_timeout(longest);
+        assert!(far.remaining().map_or(true, |left| left <= longest));
+        let (work, jobs) = bounded::<()>(0);
+        thread::scope(|s| {
+            let waits = [
+                s.spawn(|| assert_eq!(far.wait(), Error::Canceled)),
+                s.spawn(|| assert_eq!(far.sleep(longest), Err(Error::Canceled))),
+                s.spawn(|| assert!(far.recv(&jobs).is_err())),
+            ];
+            let (other, _cancel) = far.with_timeout(SOON);
+            assert_eq!(wait(&other), Error::DeadlineExceeded);
+            let early = waits.iter().any(|wait| wait.is_finished());
+            cancel.cancel();
+            assert!(!early);
+        });
+        drop(work);
+    }
 }
 
 #[test]
