@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -498,6 +499,16 @@ fn a_stopped_callback_that_panics_when_dropped_does_so_in_stop_alone() {
 }
 
 #[test]
+fn a_callback_that_can_never_run_panics_where_its_handle_is_dropped() {
+    for ctx in [Context::background(), Context::todo().without_cancel()] {
+        let bomb = bomb();
+        let handle = ctx.after_func(move || drop(bomb));
+        assert!(panics(|| drop(handle)));
+    }
+    assert_unharmed();
+}
+
+#[test]
 fn a_drop_guard_cancels_in_a_panic() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (with_cause, cancel_with_cause) = Context::background().with_cancel_cause();
@@ -760,6 +771,11 @@ fn use_contexts() {
     assert_disconnects(&ctx.done());
     assert_eq!(ctx.wait(), Error::DeadlineExceeded);
     assert_eq!(ran.recv_timeout(LIMIT), Ok(()));
+    assert!(!ctx.after_func(|| ()).stop_and_wait());
+    let seven: io::Result<u32> = ctx
+        .without_cancel()
+        .scope(|s| s.spawn(|_| Ok(7)).recv().unwrap());
+    assert_eq!(seven.unwrap(), 7);
     let ctx = Context::background()
         .with_cancel()
         .0
