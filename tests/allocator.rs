@@ -1,0 +1,144 @@
+//! What a global allocator may do with contexts: look at a done channel, and wake a thread that
+//! cancels. So a budget of memory ends the work that goes beyond it.
+//!
+//! The allocator is the whole process's, so there is one test here.
+
+use std::alloc::System;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
+use go_context::{Context, Error, Key};
+use tracking_allocator::{AllocationGroupId, AllocationRegistry, AllocationTracker, Allocator};
+
+/// It tells a tracker of all that it gives and takes back, on any thread and wherever that is just
+/// then, but not of what the tracker itself takes.
+#[global_allocator]
+static ALLOCATOR: Allocator<System> = Allocator::system();
+
+const BUDGET: usize = 64 << 20;
+const HOUR: Duration = Duration::from_secs(3600);
+const SOON: Duration = Duration::from_millis(1);
+
+struct Budget {
+    /// Asked for while the context was open.
+    done: Receiver<()>,
+    keeper: Thread,
+}
+
+static USED: AtomicUsize = AtomicUsize::new(0);
+static FOUND_OPEN: AtomicUsize = AtomicUsize::new(0);
+static FOUND_CLOSED: AtomicUsize = AtomicUsize::new(0);
+
+impl Budget {
+    fn look(&self) {
+        let found = match self.done.try_recv() {
+            Err(TryRecvError::Disconnected) => &FOUND_CLOSED,
+            _ => &FOUND_OPEN,
+        };
+        found.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl AllocationTracker for Budget {
+    fn allocated(&self, _: usize, size: usize, _: usize, _: AllocationGroupId) {
+        self.look();
+        if USED.fetch_add(size, Ordering::Relaxed) + size > BUDGET {
+            self.keeper.unpark();
+        }
+    }
+
+    fn deallocated(
+        &self,
+        _: usize,
+        size: usize,
+        _: usize,
+        _: AllocationGroupId,
+        _: AllocationGroupId,
+    ) {
+        self.look();
+        USED.fetch_sub(size, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_allocator_may_look_at_a_channel_and_wake_a_thread_that_cancels() {
+    let (ctx, cancel) = Context::background().with_cancel_cause();
+    let keeper = thread::spawn(move || {
+        while USED.load(Ordering::Relaxed) <= BUDGET {
+            thread::park();
+        }
+        cancel.cancel("over budget");
+    });
+    AllocationRegistry::set_global_tracker(Budget {
+        done: ctx.done(),
+        keeper: keeper.thread().clone(),
+    })
+    .unwrap();
+    AllocationRegistry::enable_tracking();
+
+    for _ in 0..20 {
+        use_contexts(&ctx);
+    }
+    assert_eq!(ctx.err(), None);
+    assert_eq!(FOUND_CLOSED.load(Ordering::Relaxed), 0);
+    assert!(FOUND_OPEN.load(Ordering::Relaxed) > 0);
+
+    let mut kept = Vec::new();
+    while ctx.check().is_ok() {
+        kept.push(vec![1_u8; 1 << 20]);
+        use_contexts(&ctx);
+    }
+    assert_eq!(ctx.cause().unwrap().to_string(), "over budget");
+    keeper.join().unwrap();
+    drop(kept);
+
+    let before = FOUND_CLOSED.load(Ordering::Relaxed);
+    use_contexts(&ctx);
+    assert!(FOUND_CLOSED.load(Ordering::Relaxed) > before);
+}
+
+#[derive(PartialEq, Eq)]
+struct Name;
+
+impl Key for Name {
+    type Value = String;
+}
+
+/// Uses all that takes memory or gives it back, under whatever lock, on several threads.
+fn use_contexts(parent: &Context) {
+    thread::scope(|s| {
+        for _ in 0..3 {
+            s.spawn(|| {
+                let below: Vec<_> = (0..100).map(|_| parent.with_timeout(HOUR)).collect();
+                let done: Vec<_> = below.iter().map(|(ctx, _)| ctx.done()).collect();
+                let functions: Vec<_> = (0..20).map(|_| below[0].0.after_func(|| ())).collect();
+                assert!(functions.iter().skip(1).all(|f| f.stop()) || parent.err().is_some());
+                for (ctx, cancel) in &below {
+                    ctx.with_value(Name, "gopher".into())
+                        .with_cancel()
+                        .1
+                        .cancel();
+                    cancel.cancel();
+                }
+                assert!(done.iter().all(|done| done.recv().is_err()));
+            });
+        }
+    });
+    let _ = parent.sleep(SOON); // in the channel that the allocator looks at
+    let detached = parent.without_cancel();
+    let (timed, _cancel) = detached.with_timeout_cause(SOON, "too slow");
+    let (merged, _cancel) = timed.merge(parent);
+    let (ran, runs) = bounded(1);
+    timed.after_func(move || ran.send(()).unwrap());
+    assert!(merged.wait() == Error::DeadlineExceeded || parent.err().is_some());
+    runs.recv().unwrap();
+    let failed: Result<(), _> = detached.scope_all(|s| {
+        for number in 0..3 {
+            s.spawn(move |_| Err::<(), _>(io::Error::other(number.to_string())));
+        }
+    });
+    assert!(!failed.unwrap_err().is_empty());
+}
