@@ -154,7 +154,7 @@ impl Context {
     /// [`Error::DeadlineExceeded`]; where the parent's comes first, the child has the parent's.
     ///
     /// The first deadline of a process that anybody waits for starts a thread, the only one for all
-    /// deadlines. Should the system refuse it, the next deadline tries again.
+    /// deadlines. Should the system refuse it, they are kept as soon as the next deadline gets it.
     ///
     /// # Examples
     ///
@@ -431,8 +431,8 @@ impl Context {
     /// It never runs on the thread that cancels, and callbacks run beside one another, so one may
     /// block. The threads are kept for a few seconds and used again; there are as many as there are
     /// callbacks that run at once. Beyond 8192, or where the system refuses a thread, `f` runs on the
-    /// next that comes free or can be started. A panic in `f` is reported by the panic hook and harms
-    /// nobody else. When `f` starts, the context's done channel is disconnected and its error and
+    /// next that comes free or can be started, which is tried again every 10 ms. A panic in `f` is
+    /// reported by the panic hook and harms nobody else. When `f` starts, the context's done channel is disconnected and its error and
     /// cause are set.
     ///
     /// The context owns `f`, so an `f` that owns the context, or a descendant, keeps it from ever

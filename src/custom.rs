@@ -133,8 +133,8 @@ pub trait CustomContext: Send + Sync + 'static {
     ///
     /// `None`, the default, says that the context has no such service. Then a thread waits for
     /// `done`, one for all the children and callbacks of this context, as long as there are any;
-    /// so long, too, one `f` serves them all. The function that calls it off is not called once `f` has
-    /// been.
+    /// so long, too, one `f` serves them all. If the system refuses the thread, it is started as soon
+    /// as it can be. The function that calls it off is not called once `f` has been.
     fn after_func(&self, f: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
         drop(f);
         None

@@ -132,6 +132,9 @@
 //! A clock that is set moves no deadline. While a machine sleeps, the clock of an `Instant` may stand
 //! still, as it does on Linux, and a deadline is later by that.
 //!
+//! A clock that is set moves no deadline. While a machine sleeps, the clock of an `Instant` may stand
+//! still, as it does on Linux, and a deadline is later by that.
+//!
 //! After a `fork` that is not followed by `exec`, the child process has no timer thread and no
 //! threads for callbacks: make no contexts with deadlines there, and rely on none made before.
 //!
@@ -149,16 +152,16 @@
 //!
 //! None of your code (callbacks, a `Drop` of a value or of a cause, a key's `==`) runs under a lock
 //! of this crate, so it may use any context in any way. A panic in it harms no one but who ran it:
-//! all descendants are cancelled, all deadlines kept and all callbacks started all the same. Where panics
-//! abort, one in a callback ends the process as any other does.
+//! all descendants are cancelled, all deadlines kept and all callbacks started all the same. Where
+//! panics abort, one in a callback ends the process as any other does.
 //!
 //! The exception is a global allocator of yours, for it is called wherever memory is needed, also under
 //! a lock. It may look, by `try_recv`, at a channel that `done` gave while the context was open, and
 //! wake a thread that cancels; it must not use contexts in any other way.
 //!
-//! Nothing is lost if the system refuses a thread. Deadlines are kept by who asks or waits (see
-//! [`with_deadline`](Context::with_deadline)), callbacks and the watching of custom contexts wait for the
-//! first thread to be had, a group fails, and so does the start of a context for signals.
+//! Nothing is lost if the system refuses a thread. Deadlines wait for the next deadline that gets it,
+//! callbacks and the watching of custom contexts for the first thread to be had, which is tried again
+//! every 10 ms; a group fails, and so does the start of a context for signals.
 //!
 //! # Differences from Go
 //!
