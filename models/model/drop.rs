@@ -11,9 +11,12 @@ fn a_context_dropped_during_its_own_cancel_is_done_once() {
         let done = ctx.done();
         let dropper = go(move || drop(ctx));
         cancel.cancel("x");
+        assert!(
+            is_closed(&done),
+            "cancel has returned, and the channel is open"
+        );
         drop(cancel);
         dropper.join().unwrap();
-        assert!(is_closed(&done));
     });
 }
 

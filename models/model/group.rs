@@ -6,7 +6,6 @@ use std::io;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::Mutex;
 
-/// How one worker ended, if it was started: what its group is to tell.
 fn text(payload: &(dyn std::any::Any + Send)) -> &str {
     payload.downcast_ref::<&str>().expect("a text")
 }
@@ -108,29 +107,33 @@ fn the_first_error_is_the_one_that_is_told_and_the_cause() {
 }
 
 #[test]
-fn a_slot_comes_free_once() {
+fn no_more_workers_run_than_the_limit_allows() {
     in_many_orders(|| {
+        let now_and_most = Arc::new(Mutex::new((0, 0)));
+        let enter = || {
+            let mut counts = now_and_most.lock().unwrap();
+            counts.0 += 1;
+            counts.1 = counts.1.max(counts.0);
+        };
+        let leave = || now_and_most.lock().unwrap().0 -= 1;
+        let work = |ctx: &Context| {
+            enter();
+            let _ = ctx.err(); // a step
+            leave();
+            Ok(())
+        };
         let result: io::Result<()> = Context::background().scope(|s| {
-            s.set_limit(1);
-            let most = Arc::new(Mutex::new((0, 0)));
-            let worker = |most: Arc<Mutex<(usize, usize)>>| {
-                move |ctx: &Context| {
-                    {
-                        let mut most = most.lock().unwrap();
-                        most.0 += 1;
-                        most.1 = most.1.max(most.0);
-                    }
-                    let _ = ctx.err();
-                    most.lock().unwrap().0 -= 1;
-                    Ok(())
-                }
-            };
-            for _ in 0..3 {
-                let _ = s.try_spawn(worker(most.clone()));
-                let _ = s.context().err();
-            }
-            assert!(most.lock().unwrap().1 <= 1, "more than the limit");
+            s.set_limit(2);
+            s.spawn(move |_| {
+                enter();
+                let _ = s.try_spawn(work);
+                leave();
+                Ok(())
+            });
+            let _ = s.try_spawn(work);
+            let _ = s.try_spawn(work);
         });
         assert!(result.is_ok());
+        assert!(now_and_most.lock().unwrap().1 <= 2, "more than the limit");
     });
 }
