@@ -232,7 +232,8 @@ impl Worker {
     fn step(&mut self) {
         match self.random.below(1000) {
             0..=499 => self.keep_another(),
-            500..=599 => self.look_at_one(),
+            500..=579 => self.look_at_one(),
+            580..=599 => self.watch_parent(),
             600..=679 => self.cancel_one(),
             680..=759 => self.add_function(),
             760..=799 => self.stop_function(),
@@ -537,6 +538,22 @@ impl Worker {
             match self.random.one_in(2) {
                 true => self.keep(item),
                 false => self.part_with(item),
+            }
+        }
+    }
+
+    /// Looks at a shared parent over and over: another thread may be cancelling it at this moment.
+    fn watch_parent(&mut self) {
+        let parent = self.random.pick(&self.parents).clone();
+        let done = parent.ctx.done();
+        for _ in 0..500 {
+            if parent.ctx.err().is_some() {
+                must(is_closed(&done), "an error, and a channel that is open");
+                return;
+            }
+            if is_closed(&done) {
+                must(parent.ctx.err().is_some(), "a closed channel, and no error");
+                return;
             }
         }
     }
