@@ -351,7 +351,9 @@ impl CancelEither {
 type Task = Box<dyn FnOnce() + Send>;
 
 /// What the script keeps of a custom context with its own channel, to close it by.
-struct Lever(Mutex<(Option<Sender<()>>, BTreeMap<usize, Task>)>);
+struct Lever(Mutex<(Option<Sender<()>>, Tasks)>);
+
+type Tasks = BTreeMap<usize, Task>;
 
 impl Lever {
     fn close(&self) {
@@ -817,7 +819,7 @@ impl World {
             DropContext => {
                 let (of, _) = self.context(a);
                 let vertex = &mut self.vertices[of];
-                let context = vertex.context.take_if(|_| of >= 2);
+                let context = (of >= 2).then(|| vertex.context.take());
                 let more = mem::take(&mut vertex.more);
                 act(|| drop((context, more)))
             }
@@ -1188,8 +1190,8 @@ impl World {
             }
         }
         let held = self.held();
-        for of in 0..self.vertices.len() {
-            if !held[of] && self.vertices[of].nature == Nature::Cancellable {
+        for (of, held) in held.iter().enumerate() {
+            if !held && self.vertices[of].nature == Nature::Cancellable {
                 self.end(of, CANCELED, Done);
             }
         }
