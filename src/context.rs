@@ -468,7 +468,7 @@ impl Context {
     ///
     /// It may outlive the caller, so it can borrow nothing:
     ///
-    /// ```compile_fail,E0597
+    /// ```compile_fail,E0373
     /// let ctx = go_context::Context::background();
     /// let text = String::from("mine");
     /// ctx.after_func(|| println!("{}", &text));
