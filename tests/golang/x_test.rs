@@ -546,10 +546,12 @@ fn custom_child(parent: &Context) -> (Context, Own) {
 
 #[test]
 fn cause_parent_of_custom_context_not_canceled() {
-    let (parent, _cancel_parent) = Context::background().with_cancel_cause();
+    let (parent, cancel_parent) = Context::background().with_cancel_cause();
     let (ctx, own) = custom_child(&parent);
     own.cancel(Error::Canceled);
     assert_no_cause(&ctx, Error::Canceled);
+    // Or its callback would wait on and hold it, through the custom context.
+    cancel_parent.cancel("over");
 }
 
 #[test]
