@@ -268,6 +268,7 @@ impl Node {
     ) -> Arc<Node> {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline());
         if inherited.is_some_and(|inherited| inherited < deadline) {
+            drop(cause); // which may panic: not with a node about to be returned, that would leak
             return Node::with_cancel(parent, depth);
         }
         let kind = Kind::Deadline {

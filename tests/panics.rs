@@ -377,10 +377,15 @@ fn a_cause_that_comes_too_late_panics_in_cancel_alone() {
 
 #[test]
 fn the_cause_of_a_deadline_that_cannot_come_first_panics_where_it_is_given() {
-    let (parent, _cancel) = Context::background().with_timeout(HOUR);
+    let (parent, cancel) = Context::background().with_timeout(HOUR);
     assert!(panics(|| drop(parent.with_timeout_cause(2 * HOUR, bomb()))));
     assert_eq!(parent.err(), None);
     assert_unharmed();
+
+    // No child has been left behind that would hold it.
+    let done = parent.done();
+    drop((parent, cancel));
+    assert_disconnected(&done);
 }
 
 #[test]
