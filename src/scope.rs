@@ -327,7 +327,10 @@ where
     {
         match self.group.wait_for_slot() {
             Some(slot) => self.start(slot, thread, f),
-            None => bounded(1).1,
+            None => {
+                drop(f); // which may panic: not with a channel about to be returned, that would leak
+                bounded(1).1
+            }
         }
     }
 
