@@ -812,6 +812,45 @@ fn a_context_prints_around_its_parent() {
 }
 
 #[test]
+fn signals_are_called_as_in_go() {
+    use signal_hook::consts::{
+        SIGABRT, SIGBUS, SIGIO, SIGPIPE, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU,
+    };
+    for (signal, name) in [
+        (SIGABRT, "aborted"),
+        (SIGALRM, "alarm clock"),
+        (SIGBUS, "bus error"),
+        (SIGCHLD, "child exited"),
+        (SIGCONT, "continued"),
+        (SIGHUP, "hangup"),
+        (SIGINT, "interrupt"),
+        (SIGIO, "I/O possible"),
+        (SIGPIPE, "broken pipe"),
+        (SIGPROF, "profiling timer expired"),
+        (SIGQUIT, "quit"),
+        (SIGSYS, "bad system call"),
+        (SIGTERM, "terminated"),
+        (SIGTRAP, "trace/breakpoint trap"),
+        (SIGTSTP, "stopped"),
+        (SIGTTIN, "stopped (tty input)"),
+        (SIGTTOU, "stopped (tty output)"),
+        (SIGURG, "urgent I/O condition"),
+        (SIGUSR1, "user defined signal 1"),
+        (SIGUSR2, "user defined signal 2"),
+        (SIGVTALRM, "virtual timer expired"),
+        (SIGWINCH, "window changed"),
+        (SIGXCPU, "CPU time limit exceeded"),
+        (SIGXFSZ, "file size limit exceeded"),
+    ] {
+        let one = NotifyContext::default().signals([signal]);
+        let (ctx, stop) = one.start(&Context::background()).unwrap();
+        let text = format!("signal.NotifyContext(context.Background, [{name}])");
+        assert_eq!(ctx.to_string(), text);
+        assert_eq!(format!("{stop:?}"), "StopFunc { .. }");
+    }
+}
+
+#[test]
 fn a_received_signal_is_an_error_with_a_source() {
     alone("a_received_signal_is_an_error_with_a_source", || {
         let texts = [
