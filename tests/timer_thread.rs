@@ -58,6 +58,10 @@ fn a_hundred_thousand_timeouts_take_one_thread_and_leave_nothing() {
     let last = expired();
     assert_threads(&threads);
     drop((first, last));
+
+    let waiting = timeouts(&background);
+    assert_timer_sleeps();
+    drop(waiting);
 }
 
 /// Everything that there is, but for deadlines.
@@ -105,6 +109,30 @@ fn assert_threads(expected: &[String]) {
         expected.sort();
         assert_eq!(threads(), expected);
     }
+}
+
+/// The timer's thread takes no processor time while nothing is due. One that does not sleep takes all
+/// that it can get, which is far more than this even beside many others. Only Linux tells.
+fn assert_timer_sleeps() {
+    let ticks = || {
+        let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+        let stats = tasks.flatten().map(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat"));
+            stat.unwrap_or_default() // the thread of a test that has ended
+        });
+        let timer = stats
+            .into_iter()
+            .find(|stat| stat.contains("(go-ctx-timer)"));
+        let timer = timer.unwrap_or_default();
+        let times = timer.split_whitespace().skip(13).take(2);
+        times
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum::<u64>()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_millis(500));
+    let taken = ticks() - before;
+    assert!(taken <= 5, "{taken} hundredths of a second");
 }
 
 /// The names of the threads of this process, of each the 15 characters that Linux keeps.
