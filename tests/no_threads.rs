@@ -126,6 +126,8 @@ fn a_callback_without_a_thread_runs_as_soon_as_there_is_one() {
             cancel.cancel();
             assert_eq!(ctx.err(), Some(Error::Canceled));
             assert!(functions.iter().all(|function| !function.stop()));
+            // Time for the thread to be refused again, some times if not for sure.
+            thread::sleep(Duration::from_millis(50));
             assert!(!has_thread(CALLBACK));
             drop(refusal);
 

@@ -124,11 +124,9 @@ fn no_more_workers_run_than_the_limit_allows() {
         };
         let result: io::Result<()> = Context::background().scope(|s| {
             s.set_limit(2);
-            s.spawn(move |_| {
-                enter();
+            s.spawn(move |ctx| {
                 let _ = s.try_spawn(work);
-                leave();
-                Ok(())
+                work(ctx)
             });
             let _ = s.try_spawn(work);
             let _ = s.try_spawn(work);
