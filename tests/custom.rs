@@ -1117,6 +1117,32 @@ fn a_deadline_below_a_custom_context_passes_by_itself() {
 // Values
 
 #[test]
+fn a_lookup_prints_whether_it_has_an_answer() {
+    struct Printing(Sender<String>, usize);
+    impl CustomContext for Printing {
+        fn done(&self) -> Receiver<()> {
+            never()
+        }
+        fn err(&self) -> Option<Error> {
+            None
+        }
+        fn value<'a>(&'a self, lookup: &mut Lookup<'_, 'a>) {
+            self.0.send(format!("{lookup:?}")).unwrap();
+            lookup.answer(&Tag(0), &self.1);
+            self.0.send(format!("{lookup:?}")).unwrap();
+        }
+    }
+    let (print, printed) = bounded(2);
+    let ctx = Context::custom(Printing(print, 7));
+    assert_eq!(ctx.value(&Tag(0)), Some(&7));
+    let lines: Vec<_> = printed.try_iter().collect();
+    assert_eq!(
+        lines,
+        ["Lookup { found: false, .. }", "Lookup { found: true, .. }"]
+    );
+}
+
+#[test]
 fn a_lookup_takes_the_first_answer() {
     struct Values {
         own: [usize; 3],
