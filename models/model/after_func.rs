@@ -41,6 +41,7 @@ fn a_callback_is_stopped_or_runs_once() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn of_two_stops_and_a_cancel_one_wins() {
     in_many_orders(|| {
         let (ctx, cancel) = root();
@@ -93,6 +94,7 @@ fn a_callback_finds_its_context_done() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn who_stops_and_waits_finds_the_callback_over() {
     in_many_orders(|| {
         let (ctx, cancel) = root();

@@ -70,6 +70,7 @@ impl CustomContext for Calling {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_custom_context_ends_while_children_are_derived_cancelled_and_dropped() {
     in_many_orders(|| {
         let calling = Calling::new();
@@ -117,6 +118,7 @@ impl CustomContext for Wrapping {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_wrapped_context_is_cancelled_while_children_are_derived() {
     in_many_orders(|| {
         let (inner, cancel) = root();

@@ -54,6 +54,7 @@ fn a_first_look_at_a_timeout_during_its_cancel_leaves_no_timer() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_deadline_passes_while_all_else_happens() {
     in_many_orders(|| {
         let (parent, cancel_parent) = with_timeout(&Context::background());
@@ -87,6 +88,7 @@ fn a_deadline_passes_while_all_else_happens() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_timeout_under_a_context_that_is_cancelled_meanwhile_leaves_no_timer() {
     in_many_orders(|| {
         let (parent, cancel) = root();

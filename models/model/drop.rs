@@ -38,6 +38,7 @@ fn a_context_abandoned_during_a_cancel_from_above_is_done_when_that_returns() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn contexts_abandoned_by_several_threads_are_done_when_a_cancel_returns() {
     in_many_orders(|| {
         let (parent, cancel_parent) = root();
@@ -74,6 +75,7 @@ fn contexts_abandoned_by_several_threads_are_done_when_a_cancel_returns() {
 
 /// What holds a context last may be the cancel that passes.
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_chain_abandoned_during_a_cancel_is_let_go_by_who_comes_last() {
     in_many_orders(|| {
         let (parent, cancel_parent) = root();

@@ -11,6 +11,7 @@ fn text(payload: &(dyn std::any::Any + Send)) -> &str {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn of_an_error_a_panic_and_a_cancel_the_first_is_the_cause_and_the_panic_is_told() {
     in_many_orders(|| {
         let (parent, cancel) = root();
@@ -64,6 +65,7 @@ fn of_an_error_a_panic_and_a_cancel_the_first_is_the_cause_and_the_panic_is_told
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_group_without_failures_ends_well_or_says_what_was_not_started() {
     in_many_orders(|| {
         let (parent, cancel) = root();
@@ -92,6 +94,7 @@ fn a_group_without_failures_ends_well_or_says_what_was_not_started() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn the_first_error_is_the_one_that_is_told_and_the_cause() {
     in_many_orders(|| {
         let group: Arc<Mutex<Option<Context>>> = Arc::default();
@@ -107,6 +110,7 @@ fn the_first_error_is_the_one_that_is_told_and_the_cause() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn no_more_workers_run_than_the_limit_allows() {
     in_many_orders(|| {
         let now_and_most = Arc::new(Mutex::new((0, 0)));

@@ -82,6 +82,7 @@ fn a_first_look_during_a_cancel_from_above_finds_its_place_or_the_end() {
 
 /// Each thread has a channel of its own, closed one after the other, and nobody can tell.
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn all_threads_agree_on_channel_and_error() {
     in_many_orders(|| {
         let (ctx, cancel) = root();
@@ -117,6 +118,7 @@ fn all_threads_agree_on_channel_and_error() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn threads_that_share_a_lane_agree_as_well() {
     in_many_orders(|| {
         crate::sync::share_lanes();
@@ -146,6 +148,7 @@ fn threads_that_share_a_lane_agree_as_well() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_late_first_look_hides_no_descendant_from_a_cancel_above() {
     in_many_orders(|| {
         let (parent, cancel_parent) = root();
@@ -172,6 +175,7 @@ fn a_late_first_look_hides_no_descendant_from_a_cancel_above() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn two_first_looks_at_a_chain_that_is_cancelled_in_two_places() {
     in_many_orders(|| {
         let (top, cancel_top) = root();

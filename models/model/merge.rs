@@ -30,6 +30,7 @@ fn both_parents_of_a_merge_are_cancelled_at_once() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_merge_is_made_while_both_its_parents_are_cancelled() {
     in_many_orders(|| {
         let (left, cancel_left) = root();
@@ -77,6 +78,7 @@ fn a_merge_is_made_while_both_its_parents_are_cancelled() {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_merge_is_dropped_while_both_its_parents_are_cancelled() {
     in_many_orders(|| {
         let (left, cancel_left) = root();

@@ -58,7 +58,7 @@ pub(crate) fn in_all_orders(model: fn()) {
 /// but for a few steps at which it has to wait.
 pub(crate) fn in_many_orders(model: fn()) {
     #[cfg(feature = "loom")]
-    let _ = model; // too many threads or steps
+    unreachable!("{model:?} has too many threads or steps");
     #[cfg(not(feature = "loom"))]
     {
         shuttle::check_random(move || whole(model), schedules());
@@ -86,7 +86,7 @@ const EVERY: usize = 10;
 
 #[cfg(not(feature = "loom"))]
 fn schedules() -> usize {
-    number("SCHEDULES", 1000)
+    number("SCHEDULES", 3000)
 }
 
 fn number(variable: &str, default: usize) -> usize {

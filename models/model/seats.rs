@@ -13,6 +13,7 @@ impl Key for Token {
 }
 
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn children_in_seats_are_cancelled_and_leave_nothing() {
     in_many_orders(|| {
         let value = Arc::new(());
@@ -60,6 +61,7 @@ fn children_in_seats_are_cancelled_and_leave_nothing() {
 
 /// Only the last handle ends it, and breaks the circle.
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_crowded_context_that_is_only_dropped_leaves_nothing() {
     in_many_orders(|| {
         let (parent, cancel) = root();
@@ -85,6 +87,7 @@ fn a_crowded_context_that_is_only_dropped_leaves_nothing() {
 
 /// Also in a seat to which the cancel has not come.
 #[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn a_child_of_a_crowded_context_that_is_done_is_born_done() {
     in_many_orders(|| {
         let (parent, cancel) = root();
