@@ -187,10 +187,14 @@ mod tests {
 
     #[test]
     fn a_table_is_spent_when_it_is_empty_and_was_large() {
-        let mut small = Slab::default();
-        let slot = small.insert(());
-        small.remove(slot);
-        assert!(!small.is_spent());
+        for live in [1, SPARE] {
+            let mut small = Slab::default();
+            let slots: Vec<u32> = (0..live).map(|_| small.insert(())).collect();
+            for slot in slots {
+                small.remove(slot);
+            }
+            assert!(!small.is_spent());
+        }
 
         let mut large = Slab::default();
         let slots: Vec<u32> = (0..2 * SPARE).map(|value| large.insert(value)).collect();
