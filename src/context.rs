@@ -432,8 +432,8 @@ impl Context {
     /// block. The threads are kept for a few seconds and used again; there are as many as there are
     /// callbacks that run at once. Beyond 8192, or where the system refuses a thread, `f` runs on the
     /// next that comes free or can be started, which is tried again every 10 ms. A panic in `f` is
-    /// reported by the panic hook and harms nobody else. When `f` starts, the context's done channel is disconnected and its error and
-    /// cause are set.
+    /// reported by the panic hook and harms nobody else. When `f` starts, the context's done channel
+    /// is disconnected and its error and cause are set.
     ///
     /// The context owns `f`, so an `f` that owns the context, or a descendant, keeps it from ever
     /// being abandoned. On a context that [cannot be cancelled](Context::is_cancellable) `f` never

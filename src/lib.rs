@@ -132,9 +132,6 @@
 //! A clock that is set moves no deadline. While a machine sleeps, the clock of an `Instant` may stand
 //! still, as it does on Linux, and a deadline is later by that.
 //!
-//! A clock that is set moves no deadline. While a machine sleeps, the clock of an `Instant` may stand
-//! still, as it does on Linux, and a deadline is later by that.
-//!
 //! After a `fork` that is not followed by `exec`, the child process has no timer thread and no
 //! threads for callbacks: make no contexts with deadlines there, and rely on none made before.
 //!
