@@ -172,7 +172,7 @@ impl Context {
     /// assert!(Instant::now() >= soon);
     /// ```
     pub fn with_deadline(&self, deadline: impl Into<Deadline>) -> (Context, CancelFunc) {
-        self.timed(Instant::now(), deadline.into(), None)
+        self.timed(deadline.into(), None)
     }
 
     /// [`with_deadline`](Context::with_deadline), with a cause for when the deadline passes. A
@@ -193,7 +193,7 @@ impl Context {
         deadline: impl Into<Deadline>,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> (Context, CancelFunc) {
-        self.timed(Instant::now(), deadline.into(), Some(into_cause(cause)))
+        self.timed(deadline.into(), Some(into_cause(cause)))
     }
 
     /// A child that is done when `timeout` has passed from now on.
@@ -222,8 +222,7 @@ impl Context {
     /// ```
     #[inline]
     pub fn with_timeout(&self, timeout: Duration) -> (Context, CancelFunc) {
-        let now = Instant::now();
-        self.timed(now, Deadline::after(now, timeout), None)
+        self.timed(Deadline::after(timeout), None)
     }
 
     /// [`with_timeout`](Context::with_timeout), with a cause for when the time is over.
@@ -244,8 +243,7 @@ impl Context {
         timeout: Duration,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> (Context, CancelFunc) {
-        let now = Instant::now();
-        self.timed(now, Deadline::after(now, timeout), Some(into_cause(cause)))
+        self.timed(Deadline::after(timeout), Some(into_cause(cause)))
     }
 
     /// A child that carries one value more.
@@ -572,14 +570,9 @@ impl Context {
     }
 
     #[inline]
-    fn timed(
-        &self,
-        now: Instant,
-        deadline: Deadline,
-        cause: Option<Cause>,
-    ) -> (Context, CancelFunc) {
+    fn timed(&self, deadline: Deadline, cause: Option<Cause>) -> (Context, CancelFunc) {
         let (ctx, node) = self.child(|parent, depth| match deadline.instant() {
-            Some(at) => Node::with_deadline(parent, depth, (now, at), cause),
+            Some(at) => Node::with_deadline(parent, depth, at, cause),
             None => Node::with_cancel(parent, depth),
         });
         (ctx, CancelFunc::new(node))

@@ -26,9 +26,10 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// `timeout` from `now`.
-    pub(crate) fn after(now: Instant, timeout: Duration) -> Deadline {
-        Deadline(now.checked_add(timeout))
+    /// `timeout` from now.
+    #[inline]
+    pub(crate) fn after(timeout: Duration) -> Deadline {
+        Deadline(Instant::now().checked_add(timeout))
     }
 
     /// The deadline as an `Instant`; `None` where it is further off than one can tell.
@@ -46,7 +47,7 @@ impl From<Instant> for Deadline {
 impl From<SystemTime> for Deadline {
     fn from(time: SystemTime) -> Deadline {
         match time.duration_since(SystemTime::now()) {
-            Ok(ahead) => Deadline::after(Instant::now(), ahead),
+            Ok(ahead) => Deadline::after(ahead),
             Err(passed) => {
                 let now = Instant::now();
                 // Further back than an `Instant` reaches, any that has passed will do.

@@ -263,7 +263,7 @@ impl Node {
     pub(crate) fn with_deadline(
         parent: Option<Arc<Node>>,
         depth: u32,
-        (now, deadline): (Instant, Instant),
+        deadline: Instant,
         cause: Option<Cause>,
     ) -> Arc<Node> {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline());
@@ -276,9 +276,8 @@ impl Node {
             lane: timer::my_lane(),
         };
         let node = Arc::new_cyclic(|_| Node::new(parent, kind, depth, Some(deadline)));
-        let has_other_end = node.parent().is_some_and(|parent| parent.is_cancellable());
-        if has_other_end || deadline <= now {
-            node.settle();
+        if node.parent().is_some_and(|parent| parent.is_cancellable()) {
+            node.settle(); // there is another end to it
         }
         node
     }
