@@ -152,3 +152,6 @@ impl Drop for Hold {
         }
     }
 }
+
+#[cfg(all(test, not(model)))]
+mod tests;
