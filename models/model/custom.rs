@@ -39,6 +39,12 @@ impl Calling {
             call();
         }
     }
+
+    /// How many it has to call.
+    fn watchers(&self) -> usize {
+        let calls = self.0 .0.lock().unwrap();
+        calls.waiting.iter().flatten().count()
+    }
 }
 
 impl CustomContext for Calling {
@@ -93,6 +99,30 @@ fn a_custom_context_ends_while_children_are_derived_cancelled_and_dropped() {
             assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
             assert_done(&ctx);
         }
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
+fn a_custom_context_is_watched_while_it_has_children_and_no_longer() {
+    in_many_orders(|| {
+        let calling = Calling::new();
+        let custom = counted(Context::custom(calling.clone()));
+        let other = go({
+            let custom = custom.clone();
+            move || drop(child(&custom))
+        });
+        let kept = child(&custom);
+        other.join().unwrap();
+        assert_eq!(calling.watchers(), 1);
+        drop(kept);
+        assert_eq!(calling.watchers(), 0);
+
+        let others = [custom.clone(), custom].map(|custom| go(move || drop(child(&custom))));
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(calling.watchers(), 0);
     });
 }
 
