@@ -311,10 +311,6 @@ impl<T: CustomContext> Layer for Custom<T> {
         self
     }
 
-    fn text(&self) -> String {
-        String::new() // its node tells
-    }
-
     fn unlink(self: Arc<Self>, panics: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
         panics.catch(|| drop(self));
         Values::default()

@@ -80,10 +80,6 @@ impl Layer for Join {
         self
     }
 
-    fn text(&self) -> String {
-        String::new()
-    }
-
     fn unlink(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values {
         let Some(join) = Arc::into_inner(self) else {
             return Values::default();

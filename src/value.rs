@@ -105,8 +105,10 @@ pub(crate) trait Layer: Send + Sync {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
-    /// What it adds to the text of a context.
-    fn text(&self) -> String;
+    /// What it adds to the text of a context: nothing, where that is for its node or `display.rs` to say.
+    fn text(&self) -> String {
+        String::new()
+    }
 
     /// Lets go of the layer, and returns those below if this was the last hold on it; other values
     /// go into `more`.
@@ -297,10 +299,6 @@ impl Layer for Relay {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
-    }
-
-    fn text(&self) -> String {
-        String::new()
     }
 
     fn unlink(self: Arc<Self>, _: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
