@@ -484,6 +484,22 @@ fn a_chain_of_crowded_contexts_goes_with_its_leaf() {
 }
 
 #[test]
+fn what_lies_below_a_chain_of_crowded_contexts_needs_no_stack_to_go() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let bg = Context::background();
+    let mut ctx = bg.with_value(Kept(0), Counted(dropped.clone()));
+    for _ in 0..1000 {
+        ctx = ctx.with_cancel().0;
+        crowd(&ctx);
+    }
+    assert!(ctx.value(&Kept(0)).is_some());
+    assert_eq!(dropped.load(Ordering::SeqCst), 0);
+    let small = thread::Builder::new().stack_size(64 * 1024);
+    small.spawn(move || drop(ctx)).unwrap().join().unwrap();
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn a_value_that_panics_when_it_goes_harms_nothing_else() {
     struct Fails;
     impl Drop for Fails {
