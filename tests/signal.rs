@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, channel, Sender};
 use std::sync::Arc;
@@ -435,7 +436,8 @@ fn what_cannot_be_caught_is_an_error() {
             let text = format!("signal {signal} (");
             assert_refused(&[SIGINT, signal, SIGTERM], &text, ") cannot be caught");
         }
-        for signal in [0, -1, 999, i32::MAX, i32::MIN] {
+        // Of 100 it is the system that says so.
+        for signal in [0, -1, 100, 999, i32::MAX, i32::MIN] {
             let text = format!("there is no signal {signal}");
             assert_refused(&[signal], &text, "");
             assert_refused(&[SIGINT, signal, SIGTERM], &text, "");
@@ -488,6 +490,36 @@ fn without_file_descriptors_it_is_an_error_and_nothing_is_caught() {
     });
     let Some(mut process) = process else { return };
     process.expect("refused");
+    process.is_killed(Signal::INT);
+}
+
+/// A custom context that is never done, and panics when it is asked to tell.
+struct Refuses(Receiver<()>);
+
+impl CustomContext for Refuses {
+    fn done(&self) -> Receiver<()> {
+        self.0.clone()
+    }
+    fn err(&self) -> Option<Error> {
+        None
+    }
+    fn after_func(&self, _: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
+        panic::resume_unwind(Box::new("on purpose"))
+    }
+}
+
+#[test]
+fn if_the_parent_panics_nothing_is_caught() {
+    let process = child("if_the_parent_panics_nothing_is_caught", || {
+        let (_open, done) = bounded(0);
+        let parent = Context::custom(Refuses(done));
+        let start = || NotifyContext::new().start(&parent).map(drop);
+        assert!(panic::catch_unwind(start).is_err());
+        say("panicked");
+        raise(SIGINT).unwrap();
+    });
+    let Some(mut process) = process else { return };
+    process.expect("panicked");
     process.is_killed(Signal::INT);
 }
 

@@ -156,6 +156,8 @@ mod tests {
                 heard.send(listener.wait()).unwrap();
                 heard.send(listener.wait()).unwrap();
             });
+            // While there is none it waits, as far as one can see in so short a time.
+            assert!(hears.recv_timeout(Duration::from_millis(10)).is_err());
             raise($signal).unwrap();
             assert_eq!(hears.recv_timeout(LIMIT), Ok(Some($signal)));
             raise($signal).unwrap();
