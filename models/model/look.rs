@@ -80,6 +80,25 @@ fn a_first_look_during_a_cancel_from_above_finds_its_place_or_the_end() {
     });
 }
 
+#[test]
+fn who_has_a_channel_and_sees_another_closed_is_given_no_open_one() {
+    in_all_orders(|| {
+        let (ctx, cancel) = root();
+        let first = ctx.done();
+        let looker = go({
+            let ctx = ctx.clone();
+            move || {
+                let _mine = ctx.done();
+                if is_closed(&first) {
+                    assert!(is_closed(&ctx.done()));
+                }
+            }
+        });
+        cancel.cancel("x");
+        looker.join().unwrap();
+    });
+}
+
 /// Each thread has a channel of its own, closed one after the other, and nobody can tell.
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
