@@ -27,12 +27,7 @@ const MAX_THREADS: usize = 8192;
 /// How long after the system has refused a thread the next one is asked for.
 const RETRY: Duration = Duration::from_millis(10);
 
-static POOL: Lazy<Pool> = Lazy::new(|| Pool {
-    idle: bounded(0),
-    backlog: unbounded(),
-    threads: AtomicUsize::new(0),
-    retry: Arc::default(),
-});
+static POOL: Lazy<Pool> = Lazy::new(Pool::new);
 
 struct Pool {
     /// Rendezvous with a thread that has nothing to do.
@@ -56,6 +51,15 @@ pub(crate) fn start(task: Task) {
 }
 
 impl Pool {
+    fn new() -> Pool {
+        Pool {
+            idle: bounded(0),
+            backlog: unbounded(),
+            threads: AtomicUsize::new(0),
+            retry: Arc::default(),
+        }
+    }
+
     /// Starts a thread, if there may be one more. False if the system refuses it.
     fn add_thread(&self) -> bool {
         if !self.enter() {
@@ -124,5 +128,22 @@ fn work() {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_threads_are_let_in() {
+        let pool = Pool::new();
+        assert!((0..MAX_THREADS).all(|_| pool.enter()));
+        for _ in 0..3 {
+            assert!(!pool.enter());
+            pool.leave();
+            assert!(pool.enter());
+        }
+        assert!(!pool.enter());
     }
 }
