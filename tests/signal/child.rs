@@ -27,6 +27,17 @@ pub(crate) fn child(test: &str, role: impl FnOnce()) -> Option<Process> {
     child_of(&[], test, role)
 }
 
+/// What a process begins with in which no signal is ignored. In one that a script has started in the
+/// background SIGINT is, and so it would be in all that it starts. GNU's `env` can undo that.
+fn default_signals() -> &'static [&'static str] {
+    let words = &["env", "--default-signal"];
+    let tried = Command::new(words[0]).args([words[1], "true"]).output();
+    match tried.is_ok_and(|tried| tried.status.success()) {
+        true => words,
+        false => &[],
+    }
+}
+
 /// [`child`], where the process is started by another program: it replaces itself with what is
 /// appended to its arguments.
 pub(crate) fn child_of(starter: &[&str], test: &str, role: impl FnOnce()) -> Option<Process> {
@@ -37,11 +48,11 @@ pub(crate) fn child_of(starter: &[&str], test: &str, role: impl FnOnce()) -> Opt
         return None;
     }
     let executable = env::current_exe().unwrap();
-    let mut arguments = starter.iter().map(|&word| word.to_string());
-    let mut command = match arguments.next() {
+    let mut words = default_signals().iter().chain(starter);
+    let mut command = match words.next() {
         Some(program) => {
             let mut command = Command::new(program);
-            command.args(arguments).arg(executable);
+            command.args(words).arg(executable);
             command
         }
         None => Command::new(executable),
