@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{getrlimit, kill_process, setrlimit, Pid, Resource, Rlimit, Signal};
 
+#[allow(dead_code)]
+#[path = "signal/child.rs"]
+mod child;
+
 /// Far more than any wait here takes, so that a hang becomes a failure.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -143,7 +147,7 @@ fn server() -> Command {
     path.pop(); // this test's own name
     path.pop(); // deps
     path.push("examples/server");
-    Command::new(path)
+    child::command(path)
 }
 
 fn read_all(stream: &mut TcpStream) -> String {

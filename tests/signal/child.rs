@@ -1,6 +1,7 @@
 //! A test that runs itself again, as a process that may be sent signals.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -27,14 +28,24 @@ pub(crate) fn child(test: &str, role: impl FnOnce()) -> Option<Process> {
     child_of(&[], test, role)
 }
 
-/// What a process begins with in which no signal is ignored. In one that a script has started in the
-/// background SIGINT is, and so it would be in all that it starts. GNU's `env` can undo that.
-fn default_signals() -> &'static [&'static str] {
-    let words = &["env", "--default-signal"];
-    let tried = Command::new(words[0]).args([words[1], "true"]).output();
-    match tried.is_ok_and(|tried| tried.status.success()) {
-        true => words,
-        false => &[],
+/// A process in which no signal is ignored. In one that a script has started in the background SIGINT
+/// is, and so it would be in all that it starts. GNU's `env` can undo that.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let env = || {
+        let mut env = Command::new("env");
+        env.arg("--default-signal");
+        env
+    };
+    if env()
+        .arg("true")
+        .output()
+        .is_ok_and(|tried| tried.status.success())
+    {
+        let mut env = env();
+        env.arg(program);
+        env
+    } else {
+        Command::new(program)
     }
 }
 
@@ -48,14 +59,13 @@ pub(crate) fn child_of(starter: &[&str], test: &str, role: impl FnOnce()) -> Opt
         return None;
     }
     let executable = env::current_exe().unwrap();
-    let mut words = default_signals().iter().chain(starter);
-    let mut command = match words.next() {
-        Some(program) => {
-            let mut command = Command::new(program);
-            command.args(words).arg(executable);
+    let mut command = match starter.split_first() {
+        Some((program, arguments)) => {
+            let mut command = command(program);
+            command.args(arguments).arg(executable);
             command
         }
-        None => Command::new(executable),
+        None => command(executable),
     };
     command.args(["--exact", test, "--nocapture"]);
     command.env(ROLE, test);
