@@ -129,6 +129,10 @@ fn serve(options: Options) -> io::Result<bool> {
     let (work, cut) = Context::background().with_cancel_cause();
     let listener = TcpListener::bind(options.listen)
         .map_err(|err| explain("cannot listen on", &options.listen, err))?;
+    // As many may come at once as may wait: std has the system keep 128 for us, and of more it may
+    // reset some.
+    #[cfg(unix)]
+    rustix::net::listen(&listener, options.queue.clamp(128, 1 << 16) as i32)?;
     let address = listener.local_addr()?;
     print(&format!("listening on http://{address}\n"))?;
 

@@ -590,15 +590,18 @@ fn a_server_that_is_too_busy_says_so() {
     assert_eq!(get(&[&server.url("/")]).0, 200);
 }
 
-/// A hundred and twenty at once: std has the system keep 128 connections for a listener, and of those
-/// beyond that it may reset some.
 #[test]
-fn a_thousand_requests_of_curl_are_all_served() {
+fn a_thousand_requests_of_curl_at_once_are_all_served() {
     let mut server = Server::start(&["--workers", "16", "--queue", "1000"]);
     let url = server.url("/sleep?ms=5&n=[1-250]");
     let clients: Vec<_> = (0..4)
         .map(|_| {
-            let parallel = ["--parallel", "--parallel-immediate", "--parallel-max", "30"];
+            let parallel = [
+                "--parallel",
+                "--parallel-immediate",
+                "--parallel-max",
+                "250",
+            ];
             start(&mut curl(
                 &[&parallel[..], &["--header", "Connection: close", &url]].concat(),
             ))
