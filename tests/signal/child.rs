@@ -31,21 +31,14 @@ pub(crate) fn child(test: &str, role: impl FnOnce()) -> Option<Process> {
 /// A process in which no signal is ignored. In one that a script has started in the background SIGINT
 /// is, and so it would be in all that it starts. GNU's `env` can undo that.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
-    let env = || {
+    let with_defaults = |program: &OsStr| {
         let mut env = Command::new("env");
-        env.arg("--default-signal");
+        env.arg("--default-signal").arg(program);
         env
     };
-    if env()
-        .arg("true")
-        .output()
-        .is_ok_and(|tried| tried.status.success())
-    {
-        let mut env = env();
-        env.arg(program);
-        env
-    } else {
-        Command::new(program)
+    match with_defaults("true".as_ref()).output() {
+        Ok(tried) if tried.status.success() => with_defaults(program.as_ref()),
+        _ => Command::new(program),
     }
 }
 
