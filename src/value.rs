@@ -105,7 +105,7 @@ pub(crate) trait Layer: Send + Sync {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
-    /// What it adds to the text of a context: nothing, where that is for its node or `display.rs` to say.
+    /// What it adds to the text of a context: nothing, where its node or `display.rs` says it.
     fn text(&self) -> String {
         String::new()
     }
