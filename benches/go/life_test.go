@@ -11,7 +11,7 @@ const million = 1_000_000
 
 // A context from its creation to its end, alone and with a million others.
 func life(b *testing.B) {
-	for _, look := range []look{noLook, errOnce, doneOnce} {
+	for _, look := range looks {
 		at := look.at
 		each(b, "create + cancel + drop"+look.name, func(n int) {
 			root, cancel := root()
@@ -31,17 +31,37 @@ func life(b *testing.B) {
 				cancel()
 			}
 		})
+		aMillion(b, look)
+		underOneParent(b, look)
 	}
+	questions(b)
+	timeouts(b)
+	afterFunc(b)
+	b.Run("CommonParentCancel, its loops alone", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			x := 0
+			for pb.Next() {
+				for i := 0; i < 100; i++ {
+					x /= x + 1
+				}
+				for i := 0; i < 100; i++ {
+					x /= x + 1
+				}
+			}
+			escape(x)
+		})
+	})
+}
+
+// questions asks contexts that live on.
+func questions(b *testing.B) {
 	perOp(b, "done(), first call", 1000, func() time.Duration {
 		root, cancel := root()
 		defer cancel()
-		var fresh [1000]context.Context
-		for i := range fresh {
-			fresh[i], _ = context.WithCancel(root)
-		}
+		fresh := children(root, 1000, noLook)
 		return timed(func() {
-			for _, ctx := range fresh {
-				doneSink = ctx.Done()
+			for _, child := range fresh {
+				doneSink = child.ctx.Done()
 			}
 		})
 	})
@@ -56,48 +76,75 @@ func life(b *testing.B) {
 			})
 		})
 	}
-	for _, look := range []look{noLook, errOnce} {
-		at := look.at
-		perOp(b, "cancel a million children"+look.name, million, func() time.Duration {
-			root, cancel := root()
-			children := make([]context.Context, million)
-			for i := range children {
-				children[i], _ = context.WithCancel(root)
-				at(children[i])
-			}
-			took := timed(cancel)
-			if children[million-1].Err() == nil {
-				panic("not done")
-			}
-			return took
-		})
-		perOp(b, "cancel a chain of a million"+look.name, million, func() time.Duration {
-			ctx, cancel := root()
-			for i := 0; i < million; i++ {
-				ctx, _ = context.WithCancel(ctx)
-				at(ctx)
-			}
-			took := timed(cancel)
-			if ctx.Err() == nil {
-				panic("not done")
-			}
-			return took
-		})
-		for _, goroutines := range []int{1, 2, 4, 8} {
-			name := "create + cancel + drop under one parent, threads=%d%s"
-			each(b, fmt.Sprintf(name, goroutines, look.name), func(n int) {
-				root, cancel := root()
-				defer cancel()
-				split(n, goroutines, func(n int) {
-					for i := 0; i < n; i++ {
-						ctx, cancel := context.WithCancel(root)
-						at(ctx)
-						cancel()
-					}
-				})
-			})
+}
+
+func aMillion(b *testing.B, look look) {
+	perOp(b, "cancel a million children"+look.name, million, func() time.Duration {
+		root, cancel := root()
+		children := children(root, million, look)
+		took := timed(cancel)
+		if children[million-1].ctx.Err() == nil {
+			panic("not done")
 		}
+		return took
+	})
+	name := "cancel a million children" + look.name + ", and err() of each afterwards"
+	perOp(b, name, million, func() time.Duration {
+		root, cancel := root()
+		children := children(root, million, look)
+		return timed(func() {
+			cancel()
+			for _, child := range children {
+				if child.ctx.Err() == nil {
+					panic("not done")
+				}
+			}
+		})
+	})
+	perOp(b, "cancel a chain of a million"+look.name, million, func() time.Duration {
+		ctx, cancel := root()
+		for i := 0; i < million; i++ {
+			ctx, cancelSink = context.WithCancel(ctx)
+			look.at(ctx)
+		}
+		took := timed(cancel)
+		if ctx.Err() == nil {
+			panic("not done")
+		}
+		return took
+	})
+}
+
+func underOneParent(b *testing.B, look look) {
+	for _, goroutines := range []int{1, 2, 4, 8} {
+		name := "create + cancel + drop under one parent, threads=%d%s"
+		each(b, fmt.Sprintf(name, goroutines, look.name), func(n int) {
+			root, cancel := root()
+			defer cancel()
+			split(n, goroutines, func(n int) {
+				for i := 0; i < n; i++ {
+					ctx, cancel := context.WithCancel(root)
+					look.at(ctx)
+					cancel()
+				}
+			})
+		})
 	}
+}
+
+// children returns that many, of which each has been asked.
+func children(parent context.Context, n int, look look) []pair {
+	children := make([]pair, n)
+	for i := range children {
+		ctx, cancel := context.WithCancel(parent)
+		look.at(ctx)
+		children[i] = pair{ctx, cancel}
+	}
+	return children
+}
+
+// timeouts is Go's WithTimeout where each context is asked.
+func timeouts(b *testing.B) {
 	for _, live := range []int{40, 4_000, 400_000} {
 		b.Run(fmt.Sprintf("WithTimeout/concurrency=%d, err() once", live), func(b *testing.B) {
 			derive := func() context.CancelFunc {
@@ -127,6 +174,9 @@ func life(b *testing.B) {
 			}
 		})
 	}
+}
+
+func afterFunc(b *testing.B) {
 	each(b, "after_func + stop", func(n int) {
 		ctx, cancel := root()
 		defer cancel()
@@ -145,23 +195,12 @@ func life(b *testing.B) {
 			<-ran
 		}
 	})
-	b.Run("CommonParentCancel, its loops alone", func(b *testing.B) {
-		b.RunParallel(func(pb *testing.PB) {
-			x := 0
-			for pb.Next() {
-				for i := 0; i < 100; i++ {
-					x /= x + 1
-				}
-				for i := 0; i < 100; i++ {
-					x /= x + 1
-				}
-			}
-			escape(x)
-		})
-	})
 }
 
-// So that the compiler cannot leave out what leads to it.
+// cancelSink receives cancel functions that no benchmark calls, because a parent is cancelled.
+var cancelSink context.CancelFunc
+
+// escape keeps the compiler from removing what computes its argument.
 //
 //go:noinline
 func escape(int) {}

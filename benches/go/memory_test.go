@@ -14,7 +14,7 @@ type pair struct {
 	cancel context.CancelFunc
 }
 
-// The live bytes of a context with its handles.
+// memory reports the live bytes of a context with its handles.
 func memory(b *testing.B) {
 	cancels := func(what string, look look, parent context.Context) {
 		bytes(b, what+look.name, func(int) pair {
@@ -23,7 +23,7 @@ func memory(b *testing.B) {
 			return pair{ctx, cancel}
 		})
 	}
-	for _, look := range []look{noLook, errOnce, doneOnce} {
+	for _, look := range looks {
 		cancels("cancel", look, context.Background())
 		parent, cancel := root()
 		cancels("cancel under one parent", look, parent)
@@ -54,9 +54,9 @@ func bytes[T any](b *testing.B, what string, derive func(int) T) {
 			for i := range all {
 				all[i] = derive(i)
 			}
-			// There is no telling what was asked for: size classes are all that Go knows.
+			// Go reports size classes only, not the sizes that were requested.
 			each := float64(heap()-before) / held
-			b.ReportMetric(each, "asked")
+			b.ReportMetric(each, "requested")
 			b.ReportMetric(each, "rounded")
 		}
 		for _, each := range all {
@@ -67,7 +67,7 @@ func bytes[T any](b *testing.B, what string, derive func(int) T) {
 	})
 }
 
-// What is in use on the heap.
+// heap returns the bytes in use on the heap.
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()

@@ -1,5 +1,5 @@
-// Package more measures, of Go's own context, what Go's own benchmarks do not: each benchmark has the
-// name that the operation has in the table, and does in each operation what the Rust one does.
+// Package more measures what Go's own benchmarks of context do not. Each benchmark has the name of its
+// row in the table, and does in each operation what the Rust one does.
 package more
 
 import (
@@ -15,9 +15,12 @@ func BenchmarkMore(b *testing.B) {
 	selects(b)
 	waking(b)
 	memory(b)
+	afterFuncs(b)
+	unrelated(b)
+	cpu(b)
 }
 
-// A look is what somebody asks a context while it lives.
+// A look is what a context is asked while it lives.
 type look struct {
 	name string
 	at   func(context.Context)
@@ -29,7 +32,9 @@ var (
 	doneOnce = look{", done() once", func(ctx context.Context) { doneSink = ctx.Done() }}
 )
 
-// So that the compiler cannot leave it out.
+var looks = []look{noLook, errOnce, doneOnce}
+
+// doneSink keeps the compiler from removing calls of Done.
 var doneSink <-chan struct{}
 
 func open(ctx context.Context) {
@@ -38,7 +43,7 @@ func open(ctx context.Context) {
 	}
 }
 
-// A parent that is not done.
+// root returns a parent that is not done.
 func root() (context.Context, context.CancelFunc) {
 	return context.WithCancel(context.Background())
 }
@@ -48,7 +53,7 @@ func each(b *testing.B, name string, f func(n int)) {
 	b.Run(name, func(b *testing.B) { f(b.N) })
 }
 
-// perOp reports the time of an operation, from what so many took that f timed itself.
+// perOp reports the time of an operation; f returns the time of so many.
 func perOp(b *testing.B, name string, operations int, f func() time.Duration) {
 	b.Run(name, func(b *testing.B) {
 		var took time.Duration

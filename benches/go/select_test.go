@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The loop of a worker, whose work is always there.
+// selects runs the loop of a worker whose work is always ready.
 func selects(b *testing.B) {
 	for _, goroutines := range []int{1, 8, 64} {
 		loop := func(name string, body func(context.Context, int, chan struct{})) {

@@ -18,7 +18,7 @@ func numbers(depth int) context.Context {
 	return ctx
 }
 
-// Lookups, where Go's own benchmarks have only that of an absent key of the same type.
+// values looks keys up; Go's own benchmarks only look up an absent key of the same type.
 func values(b *testing.B) {
 	for _, depth := range []int{10, 20, 30, 50, 100} {
 		ctx := numbers(depth)
