@@ -9,7 +9,7 @@ use go_context::{Context, Key};
 use crate::go::{Number, HOUR};
 use crate::life::root;
 use crate::look::Look;
-use crate::Measure;
+use crate::{Figure, Measure};
 
 #[derive(PartialEq, Eq)]
 struct Unit;
@@ -23,7 +23,7 @@ const HELD: usize = 100_000;
 pub(crate) fn all() -> Vec<Measure> {
     let bg = Context::background;
     let mut all = Vec::new();
-    for look in [Look::None, Look::Err, Look::Done] {
+    for look in Look::ALL {
         all.push(measure(format!("cancel{look}"), move || {
             held(|_| {
                 let (ctx, cancel) = bg().with_cancel();
@@ -60,21 +60,19 @@ pub(crate) fn all() -> Vec<Measure> {
     all
 }
 
-fn measure(what: String, run: impl Fn() -> Vec<f64> + 'static) -> Measure {
-    Measure {
-        name: format!("live bytes, {what}"),
-        unit: "B",
-        figures: &["asked", "rounded"],
-        run: Box::new(run),
-    }
+/// The bytes that a context requests of the allocator, and those that a usual `malloc` takes for them.
+const FIGURES: &[Figure] = &[Figure::new("requested", "B"), Figure::new("rounded", "B")];
+
+pub(crate) fn measure(what: String, run: impl Fn() -> Vec<f64> + 'static) -> Measure {
+    Measure::new(format!("live bytes, {what}"), FIGURES, run)
 }
 
-/// The bytes for each of many contexts with their handles, which lie side by side: as they are asked
-/// for, and as the allocator rounds them.
-fn held<T>(mut make: impl FnMut(i64) -> T) -> Vec<f64> {
-    drop(make(0)); // what only the first needs, such as the timer
+/// Returns the bytes for each of many contexts with their handles, which lie side by side: requested,
+/// and rounded as the allocator does.
+pub(crate) fn held<T>(mut make: impl FnMut(i64) -> T) -> Vec<f64> {
+    drop(make(0)); // allocates what only the first needs, such as the timer
     COUNTING.store(true, Relaxed);
-    let live = || [&ASKED, &ROUNDED].map(|counter| counter.load(Relaxed));
+    let live = || [&REQUESTED, &ROUNDED].map(|counter| counter.load(Relaxed));
     let before = live();
     let mut all = Vec::with_capacity(HELD);
     all.extend((0..HELD as i64).map(&mut make));
@@ -87,16 +85,16 @@ fn held<T>(mut make: impl FnMut(i64) -> T) -> Vec<f64> {
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 /// Only differences of these mean anything.
-static ASKED: AtomicUsize = AtomicUsize::new(0);
+static REQUESTED: AtomicUsize = AtomicUsize::new(0);
 static ROUNDED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts on demand, so as not to weigh on the times.
+/// Counts only on demand, so that it does not affect the times.
 struct Counting;
 
 #[global_allocator]
 static COUNTER: Counting = Counting;
 
-// SAFETY: it is the system's allocator, called as this one is.
+// SAFETY: every call is forwarded to the system's allocator with the same arguments.
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -125,16 +123,16 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn add(size: usize) {
-    ASKED.fetch_add(size, Relaxed);
+    REQUESTED.fetch_add(size, Relaxed);
     ROUNDED.fetch_add(rounded(size), Relaxed);
 }
 
 fn sub(size: usize) {
-    ASKED.fetch_sub(size, Relaxed);
+    REQUESTED.fetch_sub(size, Relaxed);
     ROUNDED.fetch_sub(rounded(size), Relaxed);
 }
 
-/// What a usual `malloc` takes for it: with a word before it, in steps of two words, and four at least.
+/// Returns what a usual `malloc` takes: a word more, in steps of two words, and at least four.
 fn rounded(size: usize) -> usize {
     (size + 8).next_multiple_of(16).max(32)
 }

@@ -1,11 +1,11 @@
-//! Whether anybody looks at a context.
+//! What a context is asked while it lives.
 
 use std::fmt;
 use std::hint::black_box;
 
 use go_context::Context;
 
-/// What anybody wants to know of a context while it lives: it costs more once somebody looks.
+/// The question that a context is asked: a context costs more once it is used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
     None,
@@ -14,6 +14,8 @@ pub(crate) enum Look {
 }
 
 impl Look {
+    pub(crate) const ALL: [Look; 3] = [Look::None, Look::Err, Look::Done];
+
     #[inline]
     pub(crate) fn at(self, ctx: &Context) {
         match self {
@@ -24,7 +26,7 @@ impl Look {
     }
 }
 
-/// What it adds to the name of an operation.
+/// Writes what the question adds to the name of an operation.
 impl fmt::Display for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,84 +1,63 @@
 //! From just before `cancel()` until threads run that were blocked on the context.
 
-use std::sync::{Barrier, Condvar, Mutex};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, never, select};
+use go_context::crossbeam_channel::{bounded, never, select, Receiver};
 
 use crate::life::root;
-use crate::{median, Measure};
+use crate::{median, Figure, Measure};
 
 const ROUNDS: usize = 40;
-/// In which all threads fall asleep.
+/// Long enough for all threads to block.
 const LULL: Duration = Duration::from_millis(2);
+const FIGURES: &[Figure] = &[Figure::ns("median"), Figure::ns("last")];
 
 pub(crate) fn all() -> Vec<Measure> {
-    let contexts = measures("wake-up", |threads| {
+    measures(|threads| {
         wake_ups(
             threads,
             root,
-            |(ctx, _)| {
-                let work = never::<()>();
-                select! {
-                    recv(ctx.done()) -> _ => {}
-                    recv(work) -> _ => unreachable!(),
-                }
-            },
+            |(ctx, _)| wait_for(&ctx.done()),
             |(_, cancel)| cancel.cancel(),
         )
-    });
-    // What of it is crossbeam's: the sender is dropped.
-    let channels = measures("wake-up by a bare channel", |threads| {
+    })
+}
+
+/// One bare channel, whose sender is dropped.
+pub(crate) fn floors() -> Vec<Measure> {
+    measures(|threads| {
         wake_ups(
             threads,
             || {
                 let (sender, done) = bounded::<()>(0);
                 (done, Mutex::new(Some(sender)))
             },
-            |(done, _)| {
-                let work = never::<()>();
-                select! {
-                    recv(done) -> _ => {}
-                    recv(work) -> _ => unreachable!(),
-                }
-            },
+            |(done, _)| wait_for(done),
             |(_, sender)| drop(sender.lock().unwrap().take()),
-        )
-    });
-    contexts.into_iter().chain(channels).collect()
-}
-
-/// A bare flag with a condition variable.
-pub(crate) fn floors() -> Vec<Measure> {
-    measures("wake-up", |threads| {
-        wake_ups(
-            threads,
-            || (Mutex::new(false), Condvar::new()),
-            |(done, changed)| {
-                let done = done.lock().unwrap();
-                drop(changed.wait_while(done, |done| !*done).unwrap());
-            },
-            |(done, changed)| {
-                *done.lock().unwrap() = true;
-                changed.notify_all();
-            },
         )
     })
 }
 
-fn measures(what: &'static str, run: impl Fn(usize) -> Vec<f64> + Copy + 'static) -> Vec<Measure> {
+fn wait_for(done: &Receiver<()>) {
+    let work = never::<()>();
+    select! {
+        recv(done) -> _ => {}
+        recv(work) -> _ => unreachable!(),
+    }
+}
+
+fn measures(run: impl Fn(usize) -> Vec<f64> + Copy + 'static) -> Vec<Measure> {
     [1, 8, 64]
-        .map(|threads| Measure {
-            name: format!("{what}, threads={threads}"),
-            unit: "ns",
-            figures: &["median", "last"],
-            run: Box::new(move || run(threads)),
+        .map(|threads| {
+            let name = format!("wake-up, threads={threads}");
+            Measure::alone(name, FIGURES, move || run(threads))
         })
         .into()
 }
 
-/// The median of all threads, and that of the last of each round.
+/// Returns the median of all threads, and the median of the last of each round.
 fn wake_ups<S: Sync>(
     threads: usize,
     make: impl Fn() -> S,

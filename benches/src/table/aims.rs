@@ -1,117 +1,174 @@
-//! What is asked of a row, and what to bear in mind when reading it.
+//! The order of the rows, and what is aimed at in each.
 
-/// The most that ours may be, as a part of another's.
-#[derive(Clone, Copy)]
-pub(crate) struct Aim {
-    pub(crate) of: &'static str,
-    pub(crate) at_most: f64,
-}
-
-pub(crate) fn aim(row: &str) -> Option<Aim> {
-    let beside = |of, at_most| Some(Aim { of, at_most });
-    match row {
-        "CheckCanceled/Err" | "ErrCanceled" => beside(GO, 0.15),
-        "CheckCanceled/Done" | "ContextCancelDone, done() once" => beside(GO, 1.0),
-        "ContextCancelDone" => beside(GO, 2.0),
-        "ErrOK" => beside(GO, 0.5),
-        "DeepValueSameGoRoutine/depth=100, other type" => beside(GO, 0.02),
-        "DeepValueSameGoRoutine/depth=100" | "DeepValueSameGoRoutine/depth=100, far end" => {
-            beside(GO, 0.5)
-        }
-        "deadline lateness: median" => beside(GO, 0.2),
-        "CommonParentCancel" => beside(GO, 0.25),
-        "create + cancel + drop" => beside(TOKIO, 0.8),
-        _ if begins(row, &["check, open", "cancel a "]) => beside(TOKIO, 0.8),
-        // What comes of looking at a context, or of rounding, is shown and not aimed at.
-        _ if row.contains("() once") || row.ends_with("rounded") => None,
-        _ if begins(row, &["WithTimeout/", "CancelTree/"]) => beside(GO, 0.25),
-        _ if begins(row, &["live bytes"]) => beside(GO, 1.0),
-        _ if begins(row, &["wake-up,"]) => beside(FLOOR, 1.2),
-        _ => None,
-    }
-}
+use std::thread;
 
 pub(crate) const GO: &str = "Go";
 pub(crate) const TOKIO: &str = "tokio-util";
 pub(crate) const FLOOR: &str = "without";
 
-/// Footnotes, each for the rows that begin so.
-pub(crate) const NOTES: &[(&[&str], &str)] = &[
-    (
-        &["CommonParentCancel"],
-        "Go's benchmark divides two hundred times in each operation, and the compilers leave different \
-         amounts of that. The loops have a row of their own.",
-    ),
-    (
-        &["DeepValueNewGoRoutine"],
-        "A thread against a goroutine. `without`: a thread that does nothing. On a thread that is kept: \
-         the context goes there and the answer comes back through channels, in Go as well.",
-    ),
-    (
-        &[
-            "CommonParentCancel",
-            "WithTimeout",
-            "ContextCancelDone",
-            "create + cancel + drop under one parent",
-            "check, open",
-            "select loop",
-        ],
-        "Wall time for each operation of all threads together.",
-    ),
-    (&["WithTimeout"], "Ten contexts in each operation."),
-    (
-        &["ContextCancelDone, done() once"],
-        "Go's benchmark asks each time, and that is what stands here too.",
-    ),
-    (
-        &["select loop"],
-        "The work is always ready. `without`: the same loop, without the context.",
-    ),
-    (
-        &["wake-up"],
-        "From just before `cancel()` until the blocked threads run, goroutines in Go. `without`: a \
-         Mutex and a Condvar, `notify_all`. Last: the median, over the rounds, of the last to run.",
-    ),
-    (
-        &["deadline lateness"],
-        "Of 80 timeouts of 5 to 20 ms, one at a time; p99 is thus the worst but one. `without`: \
-         `thread::sleep`.",
-    ),
-    (
-        &["live bytes"],
-        "With the handles (context and cancel function). Asked: what is asked of the allocator. Rounded: \
-         what malloc makes of that, in steps of 16 with 8 before. Go's are after rounding both times.",
-    ),
-    (
-        &["cancel a million", "cancel a chain"],
-        "A context that nobody has looked at is not known to its parent: there is nothing to do for it, \
-         and it finds out when it is looked at. With `err() once` each is known.",
-    ),
-    (
-        &["cancel a chain"],
-        "cancellation-token and kithara recurse and would overflow: 10,000 levels, on a stack of 1 GiB.",
-    ),
-    (
-        &["cancel a million"],
-        "kithara is quadratic in the children: 1,000.",
-    ),
-    (
-        &["create + cancel + drop", "create + drop"],
-        "A child of a live parent. io-context has no way down: its child only asks upwards. The others' \
-         `err()` is `is_cancelled()`.",
-    ),
-    (
-        &["after_func"],
-        "Go starts a goroutine for the function, we a thread that is kept.",
-    ),
-];
-
-fn begins(row: &str, with: &[&str]) -> bool {
-    with.iter().any(|begin| row.starts_with(begin))
+/// The most that a figure may be.
+#[derive(Clone, Copy)]
+pub(crate) enum Aim {
+    /// As a part of another column's figure.
+    Of(&'static str, f64),
+    /// The same, or the second number in the unit of the row if that is more.
+    OfOr(&'static str, f64, f64),
+    /// In the unit of the row.
+    Absolute(f64),
+    /// In the unit of the row, for each core.
+    PerCore(f64),
 }
 
-/// The numbers of the footnotes of a row, from 0.
-pub(crate) fn notes(row: &str) -> Vec<usize> {
-    let apply = |i: &usize| begins(row, NOTES[*i].0);
-    (0..NOTES.len()).filter(apply).collect()
+use Aim::{Absolute, Of, OfOr, PerCore};
+
+impl Aim {
+    /// The column that this is compared with.
+    pub(crate) fn column(self) -> Option<&'static str> {
+        match self {
+            Of(column, _) | OfOr(column, ..) => Some(column),
+            Absolute(_) | PerCore(_) => None,
+        }
+    }
+
+    /// Returns the most that the figure may be, given that of the column.
+    pub(crate) fn limit(self, column: Option<f64>) -> Option<f64> {
+        match self {
+            Of(_, part) => Some(part * column?),
+            OfOr(_, part, at_least) => Some((part * column?).max(at_least)),
+            Absolute(limit) => Some(limit),
+            PerCore(limit) => Some(limit * cores() as f64),
+        }
+    }
+
+    /// Describes the aim in a row of that unit.
+    pub(crate) fn describe(self, unit: &str) -> String {
+        let with_unit = |n: f64| match unit {
+            "ns" if n >= 1e6 => format!("{} ms", n / 1e6),
+            "of 80" => n.to_string(),
+            unit => format!("{n} {unit}"),
+        };
+        match self {
+            Of(column, part) => format!("≤ {part} {column}"),
+            OfOr(column, part, at_least) => {
+                format!("≤ {part} {column} or {}", with_unit(at_least))
+            }
+            Absolute(limit) => format!("≤ {}", with_unit(limit)),
+            PerCore(limit) => format!("≤ {limit} per core"),
+        }
+    }
+}
+
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Rows under a heading, in the order in which they are printed.
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
+    /// A `*` in a name stands for anything. The first name that fits a row counts.
+    pub(crate) rows: &'static [(&'static str, &'static [Aim])],
+}
+
+/// A deadline may be 10 ms late if Go's is not late at all.
+const PUNCTUAL: Aim = OfOr(GO, 1.5, 10e6);
+
+pub(crate) const SECTIONS: &[Section] = &[
+    Section {
+        title: "Contexts in use",
+        rows: &[
+            (
+                "create + cancel + drop, err() once",
+                &[Of(GO, 0.3), Of(TOKIO, 0.6)],
+            ),
+            ("create + cancel + drop, done() once", &[Of(GO, 0.8)]),
+            ("with_timeout + cancel + drop, done() once", &[Of(GO, 0.5)]),
+            (
+                "create + cancel + drop under one parent, threads=2, err() once",
+                &[Of(GO, 0.3)],
+            ),
+            (
+                "create + cancel + drop under one parent, threads=2, done() once",
+                &[Of(GO, 0.6)],
+            ),
+            ("WithTimeout/concurrency=*, err() once", &[Of(GO, 0.35)]),
+            ("CheckCanceled/Err", &[Of(GO, 0.15)]),
+            ("CheckCanceled/Done", &[Of(GO, 1.0)]),
+            ("ErrOK", &[Of(GO, 0.5)]),
+            ("ErrCanceled", &[Of(GO, 0.15)]),
+            ("check, open, threads=*", &[Of(TOKIO, 0.8)]),
+            ("ContextCancelDone, done() once", &[Of(GO, 1.0)]),
+            ("ContextCancelDone", &[Of(GO, 2.0)]),
+            (
+                "DeepValueSameGoRoutine/depth=100, other type",
+                &[Of(GO, 0.02)],
+            ),
+            ("DeepValueSameGoRoutine/depth=100", &[Of(GO, 0.5)]),
+            ("DeepValueSameGoRoutine/depth=100, far end", &[Of(GO, 0.5)]),
+            ("cancel a million children, err() once", &[Of(GO, 0.15)]),
+            ("cancel a million children, done() once", &[Of(FLOOR, 0.8)]),
+            ("wake-up, threads=1: median", &[Of(FLOOR, 1.2)]),
+            ("wake-up, threads=64: *", &[Of(FLOOR, 0.8)]),
+            ("deadline lateness: median", &[Of(GO, 0.2)]),
+            ("deadline lateness*: too early", &[Absolute(0.0)]),
+        ],
+    },
+    Section {
+        title: "Under load",
+        rows: &[
+            ("10,000 short after-funcs: cancel() returns", &[Of(GO, 1.0)]),
+            ("10,000 short after-funcs: all have run", &[Of(GO, 1.0)]),
+            ("10,000 short after-funcs: threads", &[PerCore(4.0)]),
+            ("1,000 after-funcs that wait *", &[Absolute(200e6)]),
+            ("unrelated deadline *", &[PUNCTUAL]),
+            ("CPU, *: timer", &[Of(FLOOR, 1.3)]),
+        ],
+    },
+    Section {
+        title: "Memory",
+        rows: &[
+            (
+                "live bytes, cancel*, done() once: requested",
+                &[Absolute(350.0)],
+            ),
+            ("live bytes, cancel*: requested", &[Absolute(144.0)]),
+        ],
+    },
+    Section {
+        title: "Contexts that are not asked",
+        rows: &[
+            ("create + cancel + drop", &[Of(GO, 0.25), Of(TOKIO, 0.5)]),
+            ("with_timeout + cancel + drop", &[Of(GO, 0.4)]),
+            ("WithTimeout/concurrency=*", &[Of(GO, 0.25)]),
+            ("CommonParentCancel", &[Of(GO, 0.25)]),
+            ("CancelTree/depth=10*/Root=Background", &[Of(GO, 0.25)]),
+            ("CancelTree/depth=10*/Root=OpenCanceler", &[Of(GO, 0.25)]),
+            ("CancelTree/depth=10*/Root=ClosedCanceler", &[Of(GO, 0.45)]),
+        ],
+    },
+    Section {
+        title: "Without an aim",
+        rows: &[("*", &[])],
+    },
+];
+
+/// Returns the section of a row, its place there, and its aims.
+pub(crate) fn find(row: &str) -> (usize, usize, &'static [Aim]) {
+    for (s, section) in SECTIONS.iter().enumerate() {
+        for (place, (pattern, aims)) in section.rows.iter().enumerate() {
+            if fits(row, pattern) {
+                return (s, place, aims);
+            }
+        }
+    }
+    unreachable!("the last section takes any row")
+}
+
+fn fits(row: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => row == pattern,
+        Some((before, after)) => row.strip_prefix(before).is_some_and(|rest| {
+            // The last section's `*` has nothing after it, so this finds the end of the row.
+            rest.ends_with(after)
+        }),
+    }
 }

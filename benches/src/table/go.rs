@@ -1,4 +1,4 @@
-//! Real Go: its own benchmarks of `context`, and those of `benches/go` for what it has none for.
+//! Real Go: its own benchmarks of `context`, and those of `benches/go` for the other rows.
 
 use std::collections::HashSet;
 use std::env;
@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::{fs, io};
 
+use go_context_bench::Figure;
+
 pub(crate) struct Go {
-    /// Where the compiled benchmarks are while this lives.
+    /// Contains the compiled benchmarks until this is dropped.
     folder: PathBuf,
-    /// The benchmarks that there are none of.
+    /// The names that no benchmark has.
     missing: HashSet<String>,
 }
 
@@ -40,12 +42,12 @@ impl Go {
         Ok(go)
     }
 
-    /// Runs a benchmark once; the empty figure is the time of an operation.
-    pub(crate) fn measure(&mut self, name: &str, figures: &[&str]) -> Option<Vec<f64>> {
+    /// Runs a benchmark once and returns its figures, NaN for one that it does not report.
+    pub(crate) fn measure(&mut self, name: &str, figures: &[Figure]) -> Option<Vec<f64>> {
         if self.missing.contains(name) {
             return None;
         }
-        // Go's own asks for the channel each time, and both rows of ours stand beside that.
+        // Go's own benchmark calls `Done` each time; two rows stand beside it.
         let own = match name {
             "ContextCancelDone, done() once" => "ContextCancelDone",
             name => name,
@@ -61,7 +63,7 @@ impl Go {
         found
     }
 
-    fn run(&self, binary: &str, name: &str, figures: &[&str]) -> Option<Vec<f64>> {
+    fn run(&self, binary: &str, name: &str, figures: &[Figure]) -> Option<Vec<f64>> {
         let ran = Command::new(self.folder.join(binary))
             .args(["-test.run=^$", "-test.benchtime=0.06s"])
             .args(["-test.bench", &pattern(name)])
@@ -71,12 +73,18 @@ impl Go {
         let line = out.lines().find(|line| line.contains("ns/op"))?;
         // BenchmarkName-2  1000  12.3 ns/op  45.6 other
         let words: Vec<&str> = line.split_whitespace().collect();
-        let value = |figure: &&str| {
-            let unit = if figure.is_empty() { "ns/op" } else { figure };
+        let value = |figure: &Figure| {
+            let unit = match figure.name {
+                "" => "ns/op".into(),
+                name => name.replace(' ', "_"),
+            };
             let at = words.iter().position(|word| *word == unit)?;
             words[at - 1].parse().ok()
         };
-        figures.iter().map(value).collect()
+        let values = figures
+            .iter()
+            .map(|figure| value(figure).unwrap_or(f64::NAN));
+        Some(values.collect())
     }
 }
 
@@ -90,13 +98,13 @@ pub(crate) fn command() -> OsString {
     env::var_os("GO").unwrap_or_else(|| "go".into())
 }
 
-/// Matches only the benchmark of that name.
+/// Returns a pattern that matches only the benchmark of that name.
 fn pattern(name: &str) -> String {
     let parts = name.split('/').map(|part| {
         let mut quoted = String::from("^");
         for c in part.chars() {
             match c {
-                ' ' => quoted.push('_'), // as Go writes it
+                ' ' => quoted.push('_'), // like Go
                 c if c.is_alphanumeric() => quoted.push(c),
                 c => quoted.extend(['\\', c]),
             }

@@ -1,28 +1,40 @@
 //! The table as text.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::process::Command;
-use std::thread;
 use std::{env, fs};
 
-use crate::aims::{aim, notes, GO, NOTES, TOKIO};
+use crate::aims::{cores, find, FLOOR, GO, SECTIONS, TOKIO};
 use crate::go;
+use crate::notes::{notes, NOTES};
+use crate::OURS;
+
+/// The columns for which there is a column of ratios.
+pub(crate) const COMPARED: [&str; 3] = [GO, TOKIO, FLOOR];
 
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
-    /// Ours, then one for each column.
+    /// One for each column; the first is this crate's.
     pub(crate) cells: Vec<Option<f64>>,
 }
 
 impl Row {
-    /// For whoever waits for the table.
+    /// Returns a line that shows the progress.
     pub(crate) fn brief(&self) -> String {
-        let cells = self
-            .cells
-            .iter()
-            .map(|cell| format!("{:>11}", number(*cell)));
+        let cells = self.cells.iter();
+        let cells = cells.map(|cell| format!("{:>11}", number(*cell)));
         format!("{:62}{}", self.name, cells.collect::<String>())
+    }
+
+    /// Returns a unit in which this crate's figure is easy to read, and what to multiply it by.
+    fn readable_unit(&self) -> (&'static str, f64) {
+        match self.cells[0] {
+            Some(ns) if self.unit == "ns" && ns >= 1e6 => ("ms", 1e-6),
+            Some(ns) if self.unit == "ns" && ns >= 1e4 => ("us", 1e-3),
+            _ => (self.unit, 1.0),
+        }
     }
 }
 
@@ -34,65 +46,119 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(columns: impl Iterator<Item = &'static str>) -> Table {
         Table {
-            columns: ["ours"].into_iter().chain(columns).collect(),
+            columns: [OURS].into_iter().chain(columns).collect(),
             rows: Vec::new(),
         }
     }
 
-    /// Ours as a part of what the column says that begins so.
-    fn ratio(&self, row: &Row, column: &str) -> Option<f64> {
-        let at = self.columns.iter().position(|c| c.starts_with(column))?;
-        Some(row.cells[0]? / row.cells[at]?)
+    /// Puts the rows in the order of the aims.
+    pub(crate) fn sort(&mut self) {
+        self.rows.sort_by_key(|row| {
+            let (section, place, _) = find(&row.name);
+            (section, place)
+        });
     }
 
-    fn write_row(&self, f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
-        write!(f, "| {}", row.name)?;
-        for note in notes(&row.name) {
-            write!(f, " [{}]", note + 1)?;
+    pub(crate) fn rows_of(&self, section: usize) -> Vec<&Row> {
+        let rows = self.rows.iter();
+        rows.filter(|row| find(&row.name).0 == section).collect()
+    }
+
+    /// Returns what the column whose name begins like this has in the row.
+    fn cell(&self, row: &Row, column: &str) -> Option<f64> {
+        let at = self.columns.iter().position(|c| c.starts_with(column))?;
+        row.cells[at]
+    }
+
+    /// Returns this crate's figure as a part of that column's.
+    pub(crate) fn ratio(&self, row: &Row, column: &str) -> Option<f64> {
+        let other = self.cell(row, column).filter(|n| *n > 0.0)?;
+        Some(row.cells[0]? / other)
+    }
+
+    /// Returns whether all aims of the row are met, if it has any and they can be checked.
+    pub(crate) fn is_met(&self, row: &Row) -> Option<bool> {
+        let aims = find(&row.name).2.iter();
+        let met = aims.map(|aim| {
+            let column = aim.column().and_then(|column| self.cell(row, column));
+            Some(row.cells[0]? <= aim.limit(column)?)
+        });
+        let met: Vec<bool> = met.collect::<Option<_>>()?;
+        (!met.is_empty()).then(|| met.iter().all(|met| *met))
+    }
+
+    fn write_section(&self, f: &mut fmt::Formatter<'_>, rows: &[&Row]) -> fmt::Result {
+        let has_cell = |i: &usize| rows.iter().any(|row| row.cells[*i].is_some());
+        let columns: Vec<usize> = (0..self.columns.len()).filter(has_cell).collect();
+        let has_ratio = |column: &&str| rows.iter().any(|row| self.ratio(row, column).is_some());
+        let ratios: Vec<&str> = COMPARED.into_iter().filter(has_ratio).collect();
+
+        write!(f, "| operation | unit |")?;
+        columns
+            .iter()
+            .try_for_each(|i| write!(f, " {} |", self.columns[*i]))?;
+        ratios
+            .iter()
+            .try_for_each(|column| write!(f, " ours/{column} |"))?;
+        writeln!(f, " aim | met |")?;
+        let numbers = " ---: |".repeat(columns.len() + ratios.len());
+        writeln!(f, "| --- | --- |{numbers} --- | --- |")?;
+        for row in rows {
+            let (unit, factor) = row.readable_unit();
+            write!(f, "| {}{} | {unit} |", row.name, marks(row))?;
+            for i in &columns {
+                let cell = row.cells[*i].map(|cell| cell * factor);
+                write!(f, " {} |", number(cell))?;
+            }
+            for column in &ratios {
+                write!(f, " {} |", ratio(self.ratio(row, column)))?;
+            }
+            let aims = find(&row.name).2.iter().map(|aim| aim.describe(row.unit));
+            let aims = aims.collect::<Vec<_>>().join(", ");
+            let met = self.is_met(row);
+            let met = met.map_or("", |met| if met { "yes" } else { "**no**" });
+            writeln!(f, " {aims} | {met} |")?;
         }
-        write!(f, " | {}", row.unit)?;
-        for cell in &row.cells {
-            write!(f, " | {}", number(*cell))?;
+        writeln!(f)
+    }
+
+    fn write_machine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let system = output("uname", &["-sr"]);
+        writeln!(f, "{}; {} cores; {system}", cpu(), cores())?;
+        let rustc = output("rustc", &["--version"]);
+        write!(f, "{}; {rustc}", output("date", &["-u", "+%F"]))?;
+        if self.columns.contains(&GO) {
+            write!(f, "; {}", output(go::command(), &["version"]))?;
         }
-        for column in [GO, TOKIO] {
-            write!(f, " | {}", ratio(self.ratio(row, column)))?;
+        if let Ok(load) = fs::read_to_string("/proc/loadavg") {
+            // Above two or three, other programs were running, and the figures are worth little.
+            write!(f, "; load {}", load.split(' ').next().unwrap_or_default())?;
         }
-        let aim = aim(&row.name);
-        let met = aim.and_then(|aim| Some(self.ratio(row, aim.of)? <= aim.at_most));
-        let aim = aim.map(|aim| format!("≤ {} {}", aim.at_most, aim.of));
-        let met = met.map_or("", |met| if met { "yes" } else { "**no**" });
-        writeln!(f, " | {} | {met} |", aim.unwrap_or_default())
+        writeln!(f, "\n")
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cores = thread::available_parallelism().map_or(0, usize::from);
-        writeln!(f, "{}; {cores} cores; {}", cpu(), said("uname", &["-sr"]))?;
-        let rustc = said("rustc", &["--version"]);
-        write!(f, "{}; {rustc}", said("date", &["-u", "+%F"]))?;
-        if self.columns.contains(&GO) {
-            write!(f, "; {}", said(go::command(), &["version"]))?;
-        }
-        if let Ok(load) = fs::read_to_string("/proc/loadavg") {
-            // Above two or three, others were at work too, and the figures are worth little.
-            write!(f, "; load {}", load.split(' ').next().unwrap_or_default())?;
-        }
+        self.write_machine(f)?;
+        let met: Vec<bool> = self
+            .rows
+            .iter()
+            .filter_map(|row| self.is_met(row))
+            .collect();
+        let count = met.iter().filter(|met| **met).count();
         writeln!(
             f,
-            "\n\nLess is better. Ratios: ours divided by the other's.\n"
+            "Less is better. Ratios: ours divided by the other's. Rows that meet their aim: {count} of {}.\n",
+            met.len()
         )?;
-
-        let columns = self.columns.join(" | ");
-        let end = "ours/Go | ours/tokio-util | aim | met";
-        writeln!(f, "| operation | unit | {columns} | {end} |")?;
-        let numbers = " ---: |".repeat(self.columns.len() + 2);
-        writeln!(f, "| --- | --- |{numbers} --- | --- |")?;
-        for row in &self.rows {
-            self.write_row(f, row)?;
+        for (i, section) in SECTIONS.iter().enumerate() {
+            let rows = self.rows_of(i);
+            if !rows.is_empty() {
+                writeln!(f, "### {}\n", section.title)?;
+                self.write_section(f, &rows)?;
+            }
         }
-
-        writeln!(f)?;
         for (i, (_, note)) in NOTES.iter().enumerate() {
             if self.rows.iter().any(|row| notes(&row.name).contains(&i)) {
                 writeln!(f, "[{}] {note}\n", i + 1)?;
@@ -102,9 +168,16 @@ impl fmt::Display for Table {
     }
 }
 
+/// Returns the numbers of the footnotes of a row.
+fn marks(row: &Row) -> String {
+    let notes = notes(&row.name).into_iter();
+    notes.map(|note| format!(" [{}]", note + 1)).collect()
+}
+
 fn number(n: Option<f64>) -> String {
     match n {
         None => String::new(),
+        Some(0.0) => "0".into(),
         Some(n) if n < 10.0 => format!("{n:.2}"),
         Some(n) if n < 1000.0 => format!("{n:.1}"),
         Some(n) => format!("{n:.0}"),
@@ -124,8 +197,8 @@ fn cpu() -> String {
     model.unwrap_or_else(|| env::consts::ARCH.into())
 }
 
-/// What a command says in a line, or nothing where there is none such.
-fn said(command: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> String {
+/// Returns what a command prints; nothing if there is no such command.
+fn output(command: impl AsRef<OsStr>, args: &[&str]) -> String {
     let ran = Command::new(command).args(args).output();
     let out = ran.map(|ran| ran.stdout).unwrap_or_default();
     String::from_utf8_lossy(&out).trim().to_owned()
