@@ -1,10 +1,10 @@
-//! Single looks: each operation by itself, with criterion's statistics.
+//! Each operation by itself, with criterion's statistics.
 //!
-//! It is for whoever works on one operation: it says how sure a figure is, and whether it has changed
-//! since the last look on the same machine in the same mood. It is not for comparisons. Criterion
-//! finishes one benchmark before it begins the next, and cannot run Go at all, so two things that are
-//! to be compared are measured at different times, on a machine that has meanwhile become faster or
-//! slower. The table (`cargo run --release`) alternates them instead, round by round.
+//! This is for work on one operation: it shows how certain a figure is, and whether it has changed
+//! since the last run on the same machine. It is not for comparisons. Criterion finishes one benchmark
+//! before it begins the next, and cannot run Go at all, so two operations would be measured at
+//! different times, between which the machine may have become faster or slower. The table
+//! (`cargo run --release`) measures them in turn instead, round by round.
 //!
 //! ```sh
 //! cargo bench --manifest-path benches/Cargo.toml -- DeepValue
@@ -19,8 +19,8 @@ fn each_alone(c: &mut Criterion) {
     for mut work in go::all().into_iter().chain(more()) {
         let mut group = c.benchmark_group(&work.name);
         group.throughput(Throughput::Elements(work.batch));
-        // A million contexts take long to make and may take no time to cancel, which is all that is
-        // timed: then criterion asks for more of it than anybody can wait for.
+        // A million contexts take long to create and may take no time to cancel, and only the latter
+        // is timed: without a limit criterion would ask for far too many of them.
         let most = (1_000_000 / work.batch).max(1);
         group.bench_function("time", |b| {
             b.iter_custom(|n| match work.batch {

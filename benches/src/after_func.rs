@@ -1,4 +1,4 @@
-//! Functions that run at the end of a context.
+//! Functions that run once a context is done, one at a time.
 
 use go_context::crossbeam_channel::bounded;
 

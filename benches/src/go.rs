@@ -12,7 +12,7 @@ use crate::parallel::parallel;
 use crate::{time, Work};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-/// Of chains of values.
+/// The lengths of chains of values.
 pub(crate) const DEPTHS: [i64; 5] = [10, 20, 30, 50, 100];
 
 #[derive(PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Key for Name {
     type Value = &'static str;
 }
 
-/// Keys of one type, as Go's benchmark has them.
+/// Keys of one type, like those of Go's benchmark.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Number(pub(crate) i64);
 
@@ -40,92 +40,112 @@ impl Key for Stranger {
 
 pub fn all() -> Vec<Work> {
     let mut all = vec![Work::new("CommonParentCancel", common_parent_cancel)];
+    all.extend(timeouts());
+    all.extend([1, 10, 100, 1000].into_iter().flat_map(cancel_tree));
+    all.extend(checks());
+    all.extend(DEPTHS.map(new_goroutine));
+    all.extend(DEPTHS.into_iter().flat_map(same_goroutine));
+    all
+}
+
+fn timeouts() -> Vec<Work> {
+    let mut all = Vec::new();
     for live in [40, 4_000, 400_000] {
         for look in [Look::None, Look::Err] {
             let name = format!("WithTimeout/concurrency={live}{look}");
             all.push(Work::new(name, move |n| with_timeout(n, live, look)));
         }
     }
-    for depth in [1, 10, 100, 1000] {
-        let name = |root| format!("CancelTree/depth={depth}/Root={root}");
-        all.push(Work::new(name("Background"), move |n| {
+    all
+}
+
+fn cancel_tree(depth: usize) -> [Work; 3] {
+    let name = |root| format!("CancelTree/depth={depth}/Root={root}");
+    [
+        Work::new(name("Background"), move |n| {
             time(n, || build(&Context::background(), depth))
-        }));
-        all.push(Work::new(name("OpenCanceler"), move |n| {
+        }),
+        Work::new(name("OpenCanceler"), move |n| {
             time(n, || {
                 let (ctx, cancel) = Context::background().with_cancel();
                 build(&ctx, depth);
                 cancel.cancel();
             })
-        }));
-        all.push(Work::new(name("ClosedCanceler"), move |n| {
+        }),
+        Work::new(name("ClosedCanceler"), move |n| {
             time(n, || {
                 let (ctx, cancel) = Context::background().with_cancel();
                 cancel.cancel();
                 build(&ctx, depth);
             })
-        }));
-    }
-    all.push(Work::new("CheckCanceled/Err", check_canceled_err));
-    all.push(Work::new("CheckCanceled/Done", |n| {
-        let (ctx, cancel) = Context::background().with_cancel();
-        cancel.cancel();
+        }),
+    ]
+}
+
+fn checks() -> [Work; 6] {
+    [
+        Work::new("CheckCanceled/Err", check_canceled_err),
+        Work::new("CheckCanceled/Done", |n| {
+            let (ctx, cancel) = Context::background().with_cancel();
+            cancel.cancel();
+            time(n, || {
+                let polled = ctx.done().try_recv();
+                assert_eq!(polled, Err(TryRecvError::Disconnected));
+            })
+        }),
+        Work::new("ContextCancelDone", |n| {
+            let (ctx, _cancel) = Context::background().with_cancel();
+            parallel(n, |next| {
+                while next.take() {
+                    assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
+                }
+            })
+        }),
+        Work::new("ContextCancelDone, done() once", |n| {
+            let (ctx, _cancel) = Context::background().with_cancel();
+            parallel(n, |next| {
+                let done = ctx.done();
+                while next.take() {
+                    assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
+                }
+            })
+        }),
+        Work::new("ErrOK", |n| {
+            let (ctx, _cancel) = Context::background().with_cancel();
+            time(n, || assert!(black_box(&ctx).err().is_none()))
+        }),
+        Work::new("ErrCanceled", check_canceled_err),
+    ]
+}
+
+fn new_goroutine(depth: i64) -> Work {
+    let name = format!("DeepValueNewGoRoutine/depth={depth}");
+    Work::new(name, move |n| {
+        let ctx = numbers(depth);
         time(n, || {
-            let polled = ctx.done().try_recv();
-            assert_eq!(polled, Err(TryRecvError::Disconnected));
+            thread::scope(|s| {
+                s.spawn(|| black_box(ctx.value(&Number(-1)).is_none()));
+            });
         })
-    }));
-    all.push(Work::new("ContextCancelDone", |n| {
-        let (ctx, _cancel) = Context::background().with_cancel();
-        parallel(n, |next| {
-            while next.take() {
-                assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
-            }
-        })
-    }));
-    all.push(Work::new("ContextCancelDone, done() once", |n| {
-        let (ctx, _cancel) = Context::background().with_cancel();
-        parallel(n, |next| {
-            let done = ctx.done();
-            while next.take() {
-                assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
-            }
-        })
-    }));
-    for depth in DEPTHS {
-        all.push(Work::new(
-            format!("DeepValueNewGoRoutine/depth={depth}"),
-            move |n| {
-                let ctx = numbers(depth);
-                time(n, || {
-                    thread::scope(|s| {
-                        s.spawn(|| black_box(ctx.value(&Number(-1)).is_none()));
-                    });
-                })
-            },
-        ));
-    }
-    for depth in DEPTHS {
-        let name = |what| format!("DeepValueSameGoRoutine/depth={depth}{what}");
-        all.push(Work::new(name(""), move |n| {
+    })
+}
+
+fn same_goroutine(depth: i64) -> [Work; 3] {
+    let name = |what| format!("DeepValueSameGoRoutine/depth={depth}{what}");
+    [
+        Work::new(name(""), move |n| {
             let ctx = numbers(depth);
             time(n, || assert!(black_box(&ctx).value(&Number(-1)).is_none()))
-        }));
-        all.push(Work::new(name(", far end"), move |n| {
+        }),
+        Work::new(name(", far end"), move |n| {
             let ctx = numbers(depth);
             time(n, || assert!(black_box(&ctx).value(&Number(0)).is_some()))
-        }));
-        all.push(Work::new(name(", other type"), move |n| {
+        }),
+        Work::new(name(", other type"), move |n| {
             let ctx = numbers(depth);
             time(n, || assert!(black_box(&ctx).value(&Stranger).is_none()))
-        }));
-    }
-    all.push(Work::new("ErrOK", |n| {
-        let (ctx, _cancel) = Context::background().with_cancel();
-        time(n, || assert!(black_box(&ctx).err().is_none()))
-    }));
-    all.push(Work::new("ErrCanceled", check_canceled_err));
-    all
+        }),
+    ]
 }
 
 fn common_parent_cancel(n: u64) -> Duration {
@@ -144,7 +164,7 @@ fn common_parent_cancel(n: u64) -> Duration {
     })
 }
 
-/// The little work between, of which neither compiler leaves much.
+/// The work between the calls, most of which both compilers remove.
 pub(crate) fn divide(x: &mut i64) {
     for _ in 0..100 {
         *x /= *x + 1;

@@ -150,7 +150,7 @@ pub fn others() -> Vec<Measure> {
 
 /// Returns what the same costs without a context, for the rows that have such a counterpart.
 pub fn floors() -> Vec<Measure> {
-    let works = [select::floors(), spawn::floors()];
+    let works = [life::floors(), select::floors(), spawn::floors()];
     let others = [wake::floors(), lateness::floors()];
     let works = works.into_iter().flatten().map(Measure::from);
     works.chain(others.into_iter().flatten()).collect()

@@ -1,17 +1,19 @@
 //! Other crates at the operations that they have too, under the same names.
 //!
-//! The trees of two of them are taken down by recursion, and are quadratic in one: these get fewer
-//! children and a shorter chain, on a thread with a stack that is large enough.
+//! Two of them cancel their trees by recursion, and one is quadratic in the number of children: these
+//! get fewer children and a shorter chain, on a thread with a large stack.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crate::life::sum;
+use crate::live::{held, measure};
 use crate::parallel::split;
 use crate::{time, Measure, Work};
 
-/// The crates by name, and what is measured of each. The versions are pinned in `Cargo.toml`.
+/// Returns the crates by name with their measures. The versions are pinned in `Cargo.toml`.
 pub fn all() -> [(&'static str, Vec<Measure>); 4] {
     [
         (
@@ -30,10 +32,11 @@ pub fn all() -> [(&'static str, Vec<Measure>); 4] {
     ]
 }
 
-/// What all of them have in common.
+/// The operations that all of them have.
 trait Token: Send + Sync + Sized + 'static {
-    /// How many children are cancelled at once, or none if nothing goes down to them.
+    /// How many children are cancelled at once; none if a cancellation does not reach children.
     const WIDE: Option<u64>;
+    /// How long a chain is cancelled at once; none for the same reason.
     const DEEP: Option<u64>;
 
     fn root() -> Self;
@@ -107,7 +110,7 @@ impl Token for kithara_platform::CancelToken {
 
 struct IoContext {
     ctx: Arc<io_context::Context>,
-    /// Taken to cancel.
+    /// Taken by `cancel`.
     signal: Option<io_context::CancelSignal>,
 }
 
@@ -145,50 +148,132 @@ impl Token for IoContext {
 }
 
 fn works<T: Token>() -> Vec<Measure> {
-    let mut all = Vec::new();
-    for (look, suffix) in [(false, ""), (true, ", err() once")] {
-        all.push(Work::new(
-            format!("create + cancel + drop{suffix}"),
-            move |n| {
+    let mut all: Vec<Work> = [false, true].into_iter().flat_map(life::<T>).collect();
+    for (look, suffix) in LOOKS {
+        for threads in [1, 2, 4, 8] {
+            let name =
+                format!("create + cancel + drop under one parent, threads={threads}{suffix}");
+            all.push(Work::new(name, move |n| {
                 let root = T::root();
-                time(n, || child(&root, look).cancel())
-            },
-        ));
-        all.push(Work::new(format!("create + drop{suffix}"), move |n| {
-            let root = T::root();
-            time(n, || drop(child(&root, look)))
-        }));
-        if let Some(many) = T::WIDE {
-            let name = format!("cancel a million children{suffix}");
-            all.push(Work::batched(name, many, move |n| {
-                sum(n, || {
-                    let mut root = T::root();
-                    let children: Vec<T> = (0..many).map(|_| child(&root, look)).collect();
-                    let took = time(1, || root.cancel());
-                    assert!(children.iter().all(T::is_cancelled));
-                    took
-                })
-            }));
-        }
-        if let Some(many) = T::DEEP {
-            let name = format!("cancel a chain of a million{suffix}");
-            all.push(Work::batched(name, many, move |n| {
-                sum(n, move || {
-                    let chain = move || {
-                        let mut chain = vec![T::root()];
-                        for i in 0..many as usize {
-                            chain.push(child(&chain[i], look));
-                        }
-                        let took = time(1, || chain[0].cancel());
-                        assert!(chain[many as usize].is_cancelled());
-                        took
-                    };
-                    let thread = thread::Builder::new().stack_size(1 << 30);
-                    thread.spawn(chain).unwrap().join().unwrap()
+                split(n, threads, |n| {
+                    (0..n).for_each(|_| child(&root, look).cancel());
                 })
             }));
         }
     }
+    if T::DEEP.is_some() {
+        all.extend([1, 10, 100, 1000].into_iter().flat_map(cancel_tree::<T>));
+    }
+    all.extend(checks::<T>());
+    let mut all: Vec<Measure> = all.into_iter().map(Measure::from).collect();
+    for (look, suffix) in LOOKS {
+        all.push(measure(format!("cancel{suffix}"), move || {
+            held(|_| {
+                let root = T::root();
+                assert!(!look || !root.is_cancelled());
+                root
+            })
+        }));
+        let name = format!("cancel under one parent{suffix}");
+        all.push(measure(name, move || {
+            let parent = T::root();
+            held(|_| child(&parent, look))
+        }));
+    }
+    all
+}
+
+/// Whether each child is asked, and what that adds to the name.
+const LOOKS: [(bool, &str); 2] = [(false, ""), (true, ", err() once")];
+
+fn life<T: Token>(look: bool) -> Vec<Work> {
+    let suffix = LOOKS[usize::from(look)].1;
+    let mut all = vec![
+        Work::new(format!("create + cancel + drop{suffix}"), move |n| {
+            let root = T::root();
+            time(n, || child(&root, look).cancel())
+        }),
+        Work::new(format!("create + drop{suffix}"), move |n| {
+            let root = T::root();
+            time(n, || drop(child(&root, look)))
+        }),
+    ];
+    if let Some(many) = T::WIDE {
+        for (asked, what) in [(false, ""), (true, ", and err() of each afterwards")] {
+            let name = format!("cancel a million children{suffix}{what}");
+            let run = move |n| sum(n, || cancel_many::<T>(many, look, asked));
+            all.push(Work::batched(name, many, run));
+        }
+    }
+    if let Some(many) = T::DEEP {
+        let name = format!("cancel a chain of a million{suffix}");
+        let run = move |n| sum(n, || cancel_chain::<T>(many, look));
+        all.push(Work::batched(name, many, run));
+    }
+    all
+}
+
+fn cancel_many<T: Token>(many: u64, look: bool, ask: bool) -> Duration {
+    let mut root = T::root();
+    let children: Vec<T> = (0..many).map(|_| child(&root, look)).collect();
+    let took = time(1, || {
+        root.cancel();
+        assert!(!ask || children.iter().all(T::is_cancelled));
+    });
+    assert!(children.iter().all(T::is_cancelled));
+    took
+}
+
+fn cancel_chain<T: Token>(many: u64, look: bool) -> Duration {
+    let chain = move || {
+        let mut chain = vec![T::root()];
+        for i in 0..many as usize {
+            chain.push(child(&chain[i], look));
+        }
+        let took = time(1, || chain[0].cancel());
+        assert!(chain[many as usize].is_cancelled());
+        took
+    };
+    let thread = thread::Builder::new().stack_size(1 << 30);
+    thread.spawn(chain).unwrap().join().unwrap()
+}
+
+/// Go's `CancelTree`. A token without a parent stands for the child of the background.
+fn cancel_tree<T: Token>(depth: usize) -> [Work; 3] {
+    let name = |root| format!("CancelTree/depth={depth}/Root={root}");
+    let build = |root: &T, depth| {
+        let mut leaf = root.child();
+        for _ in 1..depth {
+            leaf = leaf.child();
+        }
+        black_box(&leaf);
+    };
+    [
+        Work::new(name("Background"), move |n| {
+            time(n, || match depth {
+                1 => drop(black_box(T::root())),
+                _ => build(&T::root(), depth - 1),
+            })
+        }),
+        Work::new(name("OpenCanceler"), move |n| {
+            time(n, || {
+                let mut root = T::root();
+                build(&root, depth);
+                root.cancel();
+            })
+        }),
+        Work::new(name("ClosedCanceler"), move |n| {
+            time(n, || {
+                let mut root = T::root();
+                root.cancel();
+                build(&root, depth);
+            })
+        }),
+    ]
+}
+
+fn checks<T: Token>() -> Vec<Work> {
+    let mut all = Vec::new();
     for threads in [1, 2] {
         let name = format!("check, open, threads={threads}");
         all.push(Work::new(name, move |n| {
@@ -198,7 +283,18 @@ fn works<T: Token>() -> Vec<Measure> {
             })
         }));
     }
-    all.into_iter().map(Measure::from).collect()
+    all.push(Work::new("ErrOK", |n| {
+        let token = T::root();
+        time(n, || assert!(!black_box(&token).is_cancelled()))
+    }));
+    for name in ["CheckCanceled/Err", "ErrCanceled"] {
+        all.push(Work::new(name, |n| {
+            let mut token = T::root();
+            token.cancel();
+            time(n, || assert!(black_box(&token).is_cancelled()))
+        }));
+    }
+    all
 }
 
 fn child<T: Token>(parent: &T, look: bool) -> T {

@@ -1,5 +1,5 @@
-//! The loop of a worker: it waits for its work and for the end of one context that all workers share.
-//! The work is always there, so what is measured is what listening costs.
+//! The loop of a worker, which selects on its work and on one context that all workers share.
+//! The work is always ready, so the rows show the cost of listening to the context.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) fn all() -> Vec<Work> {
     all
 }
 
-/// The same loops, but deaf to the context.
+/// The same loops without the context.
 pub(crate) fn floors() -> Vec<Work> {
     THREADS
         .into_iter()

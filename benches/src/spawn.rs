@@ -1,5 +1,5 @@
 //! Go's `DeepValueNewGoRoutine` starts a goroutine for each lookup. A thread costs more to start, so
-//! this also says what it costs without the lookup, and what a thread makes of it that is kept.
+//! these rows also show its cost without the lookup, and a lookup on a thread that is kept.
 
 use std::hint::black_box;
 use std::thread;
