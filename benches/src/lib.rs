@@ -5,6 +5,7 @@ pub mod go;
 mod lateness;
 mod life;
 mod live;
+mod load;
 mod look;
 mod parallel;
 pub mod peers;
@@ -142,7 +143,7 @@ pub fn more() -> Vec<Work> {
 
 /// Returns the measures that are not the mean time of an operation.
 pub fn others() -> Vec<Measure> {
-    [wake::all(), lateness::all(), live::all()]
+    [wake::all(), lateness::all(), load::all(), live::all()]
         .into_iter()
         .flatten()
         .collect()
@@ -151,7 +152,7 @@ pub fn others() -> Vec<Measure> {
 /// Returns what the same costs without a context, for the rows that have such a counterpart.
 pub fn floors() -> Vec<Measure> {
     let works = [life::floors(), select::floors(), spawn::floors()];
-    let others = [wake::floors(), lateness::floors()];
+    let others = [wake::floors(), lateness::floors(), load::floors()];
     let works = works.into_iter().flatten().map(Measure::from);
     works.chain(others.into_iter().flatten()).collect()
 }

@@ -172,3 +172,21 @@ fn fits(row: &str, pattern: &str) -> bool {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A misspelt name would let an aim vanish from the table.
+    #[test]
+    fn section_each_pattern_has_a_row() {
+        let names: Vec<String> = crate::ours().iter().flat_map(crate::row_names).collect();
+        let found: Vec<_> = names.iter().map(|name| find(name)).collect();
+        for (s, section) in SECTIONS.iter().enumerate() {
+            for (place, (pattern, _)) in section.rows.iter().enumerate() {
+                let has_row = found.iter().any(|found| (found.0, found.1) == (s, place));
+                assert!(has_row, "{pattern}");
+            }
+        }
+    }
+}
