@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/Cargo.toml -- \
-//!     [--rounds N] [--ours] [PART OF A NAME]
+//!     [--rounds N] [--ours] [--svg PATH] [PART OF A NAME]
 //! ```
 //!
 //! Each row is measured in several rounds, and each round measures every column once, so that a phase
@@ -12,6 +12,7 @@
 //! of their own.
 
 mod aims;
+mod chart;
 mod go;
 mod notes;
 mod own_process;
@@ -32,6 +33,7 @@ const OURS: &str = "ours";
 struct Options {
     rounds: usize,
     ours_only: bool,
+    svg: Option<String>,
     part: String,
 }
 
@@ -43,18 +45,25 @@ fn main() {
         return own_process::answer(measures, &name);
     }
     let options = options().unwrap_or_else(|| {
-        eprintln!("usage: table [--rounds N] [--ours] [PART OF A NAME]");
+        eprintln!("usage: table [--rounds N] [--ours] [--svg PATH] [PART OF A NAME]");
         exit(2);
     });
     let mut table = measure(&options);
     table.sort();
     print!("{table}");
+    if let Some(path) = &options.svg {
+        if let Err(err) = chart::draw(&table, path) {
+            eprintln!("{path}: {err}");
+            exit(1);
+        }
+    }
 }
 
 fn options() -> Option<Options> {
     let mut options = Options {
         rounds: 5,
         ours_only: false,
+        svg: None,
         part: String::new(),
     };
     let mut args = env::args().skip(1);
@@ -62,6 +71,7 @@ fn options() -> Option<Options> {
         match arg.as_str() {
             "--rounds" => options.rounds = args.next()?.parse().ok().filter(|n| *n > 0)?,
             "--ours" => options.ours_only = true,
+            "--svg" => options.svg = Some(args.next()?),
             part if part.starts_with('-') => return None,
             _ => options.part = arg,
         }

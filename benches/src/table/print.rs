@@ -5,7 +5,7 @@ use std::fmt;
 use std::process::Command;
 use std::{env, fs};
 
-use crate::aims::{cores, find, FLOOR, GO, SECTIONS, TOKIO};
+use crate::aims::{cores, find, Aim, FLOOR, GO, SECTIONS, TOKIO};
 use crate::go;
 use crate::notes::{notes, NOTES};
 use crate::OURS;
@@ -74,6 +74,12 @@ impl Table {
     pub(crate) fn ratio(&self, row: &Row, column: &str) -> Option<f64> {
         let other = self.cell(row, column).filter(|n| *n > 0.0)?;
         Some(row.cells[0]? / other)
+    }
+
+    /// Returns the aim as a part of that column's figure.
+    pub(crate) fn aim_ratio(&self, row: &Row, aim: Aim, column: &str) -> Option<f64> {
+        let other = self.cell(row, column).filter(|n| *n > 0.0)?;
+        Some(aim.limit(Some(other))? / other)
     }
 
     /// Returns whether all aims of the row are met, if it has any and they can be checked.
