@@ -1,16 +1,14 @@
-//! The handle on a function registered by `Context::after_func`.
+//! The handle to a function registered by `Context::after_func`.
 
 use std::fmt;
 
-use crate::callback::Callback;
-use crate::pool::Task;
-use crate::sync::{Arc, Weak};
-use crate::tree::Node;
+use crate::runtime::sync::{Arc, Weak};
+use crate::runtime::timer::Task;
+use crate::tree::{Callback, Node};
 
-/// A function that runs once its context is done: what
-/// [`Context::after_func`](crate::Context::after_func) returns, to call it off.
+/// Stops a function that was registered with [`Context::after_func`](crate::Context::after_func).
 ///
-/// It holds no context, and dropping it changes nothing.
+/// It is not a handle to the context, and dropping it does not stop the function.
 ///
 /// # Examples
 ///
@@ -33,7 +31,7 @@ impl AfterFunc {
         let callback = Arc::new(Callback::new(task));
         let node = node.filter(|node| node.is_cancellable());
         if let Some(node) = node {
-            node.register(&callback);
+            node.add_callback(&callback);
         }
         AfterFunc {
             node: node.map(Arc::downgrade),
@@ -41,10 +39,11 @@ impl AfterFunc {
         }
     }
 
-    /// Keeps the function from running; true if this call did.
+    /// Prevents the function from running. Returns `true` if this call did so. Equivalent to the
+    /// `stop` function in Go.
     ///
-    /// It is false if the context was done before, whether or not the function has got a thread
-    /// yet, and if it was stopped before. It does not wait for the function to end. As Go's `stop`.
+    /// Returns `false` if the context is already done (even if the function has not started running
+    /// yet) or if `stop` was called before. It does not wait for the function to return.
     ///
     /// # Examples
     ///
@@ -62,26 +61,27 @@ impl AfterFunc {
     /// ```
     pub fn stop(&self) -> bool {
         let Some(node) = &self.node else {
-            return self.callback.stop().is_some();
+            return self.callback.take_back().is_some();
         };
-        // Once the context is done it is too late, also where the function has not been come to yet.
+        // If the context is done it is too late, even if the function has not been handed over yet.
         let Some(node) = node.upgrade().filter(|node| node.err().is_none()) else {
             return false;
         };
-        let task = self.callback.stop();
+        let task = self.callback.take_back();
         if task.is_some() {
-            node.unregister(&self.callback);
+            node.remove_callback(&self.callback);
         }
         task.is_some()
     }
 
-    /// Keeps the function from running, as [`stop`](AfterFunc::stop) does, or waits until it has
-    /// run. Go has nothing like it.
+    /// Prevents the function from running, like [`stop`](AfterFunc::stop), or else waits until it
+    /// has run. Go has no equivalent.
     ///
-    /// When it returns, the function is not running and will not, so what it works on can be taken
-    /// down. Called from inside the function itself it does not wait. Two functions that so wait
-    /// for each other wait for ever, and so does one called off here by a thread that it needs to
-    /// finish.
+    /// When it returns, the function is not running and never will be, so whatever it uses can be
+    /// torn down. Called from inside the function itself it does not wait.
+    ///
+    /// Two callbacks that call this on each other deadlock, and so does calling it from a thread
+    /// that the callback is waiting for.
     ///
     /// # Examples
     ///

@@ -4,15 +4,15 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use crate::error::into_cause;
-use crate::sync::Arc;
+use crate::runtime::sync::Arc;
 use crate::tree::Node;
 
-/// Cancels the context that it came with: the function that Go returns beside a context.
+/// Cancels its context. Equivalent to Go's `CancelFunc`.
 ///
-/// Any number of threads may call it at once and any number of times; the first call counts.
-/// Dropping it does nothing, as in Go; [`drop_guard`](CancelFunc::drop_guard) is Go's
-/// `defer cancel()`. It counts as a handle on its context: as long as it is held the context is not
-/// abandoned.
+/// It may be called from several threads at once and any number of times; only the first call has
+/// an effect. Dropping it does not cancel the context, as long as there are other handles;
+/// [`drop_guard`](CancelFunc::drop_guard) is Go's `defer cancel()`. A `CancelFunc` is a
+/// [handle](crate::Context#ownership) to its context.
 ///
 /// # Examples
 ///
@@ -36,12 +36,15 @@ impl CancelFunc {
         CancelFunc { node }
     }
 
-    /// Cancels the context and every descendant, with [`Error::Canceled`](crate::Error::Canceled).
+    /// Cancels the context and all its descendants, with
+    /// [`Error::Canceled`](crate::Error::Canceled).
     ///
-    /// When it returns they are all done, even if another thread began to cancel one of them
-    /// before: then it waits for that thread. It does not wait for callbacks of
-    /// [`after_func`](crate::Context::after_func) to run. Cancelling is not atomic: while it goes
-    /// on, one descendant may be seen done and another not yet.
+    /// When it returns, all of them are done. If another thread is already cancelling one of them,
+    /// it waits for that thread. It does not wait for callbacks of
+    /// [`after_func`](crate::Context::after_func) to run.
+    ///
+    /// Cancellation is not atomic: while `cancel` is running, another thread may see one descendant
+    /// done and another not yet done.
     ///
     /// # Examples
     ///
@@ -58,7 +61,7 @@ impl CancelFunc {
         self.node.cancel(None);
     }
 
-    /// Cancels the context when the guard is dropped, at the end of a scope or in a panic.
+    /// Returns a guard that cancels the context when it is dropped, including during a panic.
     ///
     /// # Examples
     ///
@@ -83,9 +86,9 @@ impl fmt::Debug for CancelFunc {
     }
 }
 
-/// Cancels the context that it came with, and says why: Go's `CancelCauseFunc`.
+/// Cancels its context with a cause. Equivalent to Go's `CancelCauseFunc`.
 ///
-/// All that is said of [`CancelFunc`] holds here too.
+/// Otherwise it is like [`CancelFunc`].
 ///
 /// # Examples
 ///
@@ -109,12 +112,15 @@ impl CancelCauseFunc {
         CancelCauseFunc { node }
     }
 
-    /// Cancels the context and every descendant, with
-    /// [`Error::Canceled`](crate::Error::Canceled) and this cause. It returns, and waits, as
-    /// [`CancelFunc::cancel`] does.
+    /// Cancels the context and all its descendants, with
+    /// [`Error::Canceled`](crate::Error::Canceled) and this cause. Waits like
+    /// [`CancelFunc::cancel`].
     ///
-    /// Where the context was done before, or a descendant was, error and cause stay as they are.
-    /// Go's `cancel(nil)` is `cancel(Error::Canceled)`.
+    /// If the context or a descendant is done already, its error and cause do not change. Go's
+    /// `cancel(nil)` is `cancel(Error::Canceled)`.
+    ///
+    /// The context owns the cause, so a cause that owns the context is a
+    /// [reference cycle](crate::Context#ownership).
     ///
     /// # Examples
     ///
@@ -132,7 +138,7 @@ impl CancelCauseFunc {
         self.node.cancel(Some(into_cause(cause)));
     }
 
-    /// Cancels the context when the guard is dropped, with no cause but
+    /// Returns a guard that cancels the context when it is dropped. The cause is
     /// [`Error::Canceled`](crate::Error::Canceled).
     ///
     /// # Examples
@@ -155,9 +161,9 @@ impl fmt::Debug for CancelCauseFunc {
     }
 }
 
-/// Cancels a context when it is dropped: Go's `defer cancel()`.
+/// Cancels a context when it is dropped. Equivalent to Go's `defer cancel()`.
 ///
-/// Made by [`CancelFunc::drop_guard`] and [`CancelCauseFunc::drop_guard`].
+/// Created by [`CancelFunc::drop_guard`] and [`CancelCauseFunc::drop_guard`].
 ///
 /// # Examples
 ///
@@ -168,7 +174,7 @@ impl fmt::Debug for CancelCauseFunc {
 /// let (ctx, cancel) = Context::background().with_cancel();
 /// thread::scope(|s| {
 ///     let _cancel_on_exit = cancel.drop_guard();
-///     s.spawn(|| ctx.wait()); // ends with the block: the guard goes before the scope joins
+///     s.spawn(|| ctx.wait()); // returns: the guard is dropped before the scope joins
 /// });
 /// ```
 #[must_use = "the context is cancelled when the guard is dropped"]

@@ -1,4 +1,4 @@
-//! Blocking calls that end with the context.
+//! Blocking calls that return when the context is done.
 
 mod error;
 
@@ -10,11 +10,12 @@ use crossbeam_channel::{at, never, select_biased, Receiver, Sender, TryRecvError
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::runtime::timer;
 
 pub use self::error::{RecvError, SendError};
 
 impl Context {
-    /// Blocks until the context is done, and says why it is.
+    /// Blocks until the context is done, and returns its error.
     ///
     /// On a context that [cannot be cancelled](Context::is_cancellable) it blocks for ever.
     ///
@@ -32,18 +33,20 @@ impl Context {
             if let Some(err) = self.err() {
                 return err;
             }
-            let _ = self.done().recv();
+            select_biased! {
+                recv(self.done()) -> _ => {}
+                recv(timer::retry_channel()) -> _ => {}
+            }
         }
     }
 
-    /// Blocks for the given time, or until the context is done.
+    /// Blocks for at least the given time, or until the context is done.
     ///
-    /// It never sleeps for less unless the context is done; a time too long for an
-    /// [`Instant`](std::time::Instant) is for ever.
+    /// A time too long for an [`Instant`](std::time::Instant) is for ever.
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done before the time is over or at the call.
+    /// Returns the context's error if it is done before the time is over.
     ///
     /// # Examples
     ///
@@ -58,28 +61,29 @@ impl Context {
     /// ```
     pub fn sleep(&self, duration: Duration) -> Result<(), Error> {
         let end = Instant::now().checked_add(duration);
-        let timer = end.map_or_else(never, at);
+        let end = end.map_or_else(never, at);
         let done = self.done();
         loop {
             self.check()?;
-            // A custom context may send messages, which say nothing.
+            // A custom context may send messages, which are ignored.
             select_biased! {
                 recv(done) -> _ => {}
-                recv(timer) -> _ => return self.check(),
+                recv(end) -> _ => return self.check(),
+                recv(timer::retry_channel()) -> _ => {}
             }
         }
     }
 
-    /// Receives a message: blocks until there is one, until the channel is disconnected, or until the
-    /// context is done.
+    /// Receives a message. Blocks until there is one, the channel is disconnected, or the context
+    /// is done.
     ///
-    /// A context that is done wins, even if a message waits; the message stays in the channel.
+    /// A done context wins even if there is a message, which then stays in the channel.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Done`] if the context is done, before or meanwhile; [`RecvError::Disconnected`] if
-    /// the channel is empty and disconnected. If it was disconnected because the context is done, that
-    /// is `Done`.
+    /// Returns [`RecvError::Done`] if the context is done, including when a channel was
+    /// disconnected because of that, and [`RecvError::Disconnected`] if the channel is empty and
+    /// disconnected.
     ///
     /// # Examples
     ///
@@ -102,24 +106,26 @@ impl Context {
                 Err(TryRecvError::Empty) => select_biased! {
                     recv(self.done()) -> _ => continue,
                     recv(receiver) -> message => message.ok(),
+                    recv(timer::retry_channel()) -> _ => continue,
                 },
                 message => message.ok(),
             };
-            // Who had the other end may have given it up because the context is done.
+            // The sender may have been dropped because the context is done.
             let why = || self.err().map_or(RecvError::Disconnected, RecvError::Done);
             return message.ok_or_else(why);
         }
     }
 
-    /// Sends a message: blocks until there is room for it, or until somebody takes it if the channel
-    /// has no room at all, or until the context is done.
+    /// Sends a message. Blocks until there is room for it (until it is received, if the channel has
+    /// a capacity of zero), the channel is disconnected, or the context is done.
     ///
-    /// A context that is done wins, even if there is room.
+    /// A done context wins even if there is room.
     ///
     /// # Errors
     ///
-    /// [`SendError::Done`] if the context is done, before or meanwhile; [`SendError::Disconnected`] if
-    /// nobody is left to receive, and not because the context is done. Either has the message in it.
+    /// Returns [`SendError::Done`] if the context is done, including when a channel was
+    /// disconnected because of that, and [`SendError::Disconnected`] if there is no receiver left.
+    /// Both contain the message.
     ///
     /// # Examples
     ///
@@ -127,14 +133,15 @@ impl Context {
     /// use std::time::Duration;
     /// use go_context::{crossbeam_channel::bounded, Context, Error, SendError};
     ///
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
     /// let (jobs_in, jobs) = bounded(1);
-    /// assert_eq!(ctx.send(&jobs_in, "first"), Ok(()));
+    /// assert_eq!(Context::background().send(&jobs_in, "first"), Ok(()));
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
     /// let refused = ctx.send(&jobs_in, "second"); // there is no room
     /// assert_eq!(refused, Err(SendError::Done("second", Error::DeadlineExceeded)));
     /// ```
     pub fn send<T>(&self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
-        // As with `recv`, the channel may be disconnected because the context is done.
+        // The receiver may have been dropped because the context is done.
         let refuse = |message| match self.err() {
             Some(err) => SendError::Done(message, err),
             None => SendError::Disconnected(message),
@@ -151,16 +158,17 @@ impl Context {
                 send(sender, message) -> sent => {
                     return sent.map_err(|err| refuse(err.into_inner()));
                 }
+                recv(timer::retry_channel()) -> _ => {}
             }
         }
         Err(refuse(message))
     }
 
-    /// Goes through the messages of a channel, until it is disconnected or the context is done: Go's
-    /// `for range`, with an end.
+    /// Returns an iterator over the messages of a channel that ends when the channel is
+    /// disconnected or the context is done. Like Go's `for range` over a channel.
     ///
-    /// `next` blocks as [`recv`](Context::recv) does, and a context that is done wins here too. Ask
-    /// [`check`](Context::check) afterwards to know which of the two it was.
+    /// `next` blocks like [`recv`](Context::recv), and a done context wins here too. Call
+    /// [`check`](Context::check) afterwards to find out which of the two has ended it.
     ///
     /// # Examples
     ///
@@ -190,7 +198,7 @@ impl Context {
     }
 }
 
-/// The messages of a channel while a context is not done. Made by [`Context::iter`].
+/// Iterates over the messages of a channel until a context is done. Created by [`Context::iter`].
 ///
 /// # Examples
 ///

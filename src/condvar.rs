@@ -1,30 +1,31 @@
-//! Condition variables under a context.
+//! Waiting on a condition variable until a context is done.
 
-// The user's own mutex; the locks of the crate are those of `sync`.
+// For the user's mutex. The crate's own locks are those of `sync`.
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::after_func::AfterFunc;
 use crate::context::Context;
 use crate::error::Error;
+use crate::runtime::timer;
 
 impl Context {
     /// Waits on a condition variable while `condition` is true, or until the context is done.
     ///
-    /// It is [`Condvar::wait_while`] with an end: what in Go takes an `AfterFunc` that locks and
-    /// broadcasts. The pair is behind an [`Arc`], for a thread of this crate uses it when the context
-    /// is done, to wake all who wait there. A pair that is poisoned is locked all the same; ask
+    /// Like [`Condvar::wait_while`]. In Go this takes an `AfterFunc` that locks and broadcasts. The
+    /// pair must be in an [`Arc`], because a callback thread uses it to wake the waiting threads
+    /// when the context is done. A poisoned mutex is locked regardless; check with
     /// [`Mutex::is_poisoned`].
     ///
-    /// `condition` runs under the mutex, as with std.
+    /// `condition` runs under the mutex, like in std.
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done, whatever `condition` says by then. The mutex is not held,
-    /// and no `notify_one` is lost: whoever else waits there is woken.
+    /// Returns the context's error if it is done, even if `condition` is false by then. The mutex
+    /// is not locked then, and no `notify_one` is lost: it is passed on to another waiting thread.
     ///
     /// # Panics
     ///
-    /// If the condition variable is used with another mutex, where std panics.
+    /// Panics if the condition variable is used with another mutex, on platforms where std panics.
     ///
     /// # Examples
     ///
@@ -33,12 +34,12 @@ impl Context {
     /// use go_context::{Context, Error};
     ///
     /// let queue = Arc::new((Mutex::new(vec![1]), Condvar::new()));
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
-    ///
+    /// let (ctx, _cancel) = Context::background().with_cancel();
     /// let mut filled = ctx.wait_while(&queue, |queue| queue.is_empty()).unwrap();
     /// assert_eq!(filled.pop(), Some(1));
     /// drop(filled);
     ///
+    /// let (ctx, _cancel) = ctx.with_timeout(Duration::from_millis(5));
     /// let late = ctx.wait_while(&queue, |queue| queue.is_empty());
     /// assert_eq!(late.unwrap_err(), Error::DeadlineExceeded);
     /// ```
@@ -52,28 +53,35 @@ impl Context {
         let weak = Arc::downgrade(pair);
         let _stop_on_return = Stop(self.after_func(move || {
             if let Some(pair) = weak.upgrade() {
-                // Who has looked at the context and not yet begun to wait holds the mutex.
+                // Lock so that a thread between its `err` check and `wait` cannot miss the
+                // notification.
                 drop(pair.0.lock());
                 pair.1.notify_all();
             }
         }));
         let mut guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not std's `wait_while`: on a poisoned mutex that ends with the first wake-up.
+        // Not std's `wait_while`, which returns at the first wake-up if the mutex is poisoned.
         while self.err().is_none() && condition(&mut guard) {
-            guard = condvar.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            guard = match timer::longest_wait() {
+                None => condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),
+                Some(limit) => {
+                    let woken = condvar.wait_timeout(guard, limit);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
         let Err(err) = self.check() else {
             return Ok(guard);
         };
         drop(guard);
-        // For a `notify_one` that came here in vain. The function above wakes the others too, but a
-        // custom context may fail to call it.
+        // Passes on a `notify_one` that this thread may have consumed. The callback above wakes the
+        // others too, but a custom context may fail to call it.
         condvar.notify_one();
         Err(err)
     }
 }
 
-/// Takes an after-func back, by a panic too.
+/// Stops an after-func when dropped, including during a panic.
 struct Stop(AfterFunc);
 
 impl Drop for Stop {

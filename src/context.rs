@@ -1,4 +1,4 @@
-//! The handle: a place in the cancellation tree, and a list of values.
+//! The handle to a context: a node of the cancellation tree, and a list of values.
 
 use std::error::Error as StdError;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -10,32 +10,37 @@ use crate::after_func::AfterFunc;
 use crate::cancel::{CancelCauseFunc, CancelFunc};
 use crate::deadline::Deadline;
 use crate::error::{into_cause, Cause, Error};
-use crate::sync::Arc;
-use crate::tree::{Hold, Node};
+use crate::runtime::sync::Arc;
+use crate::runtime::timer;
+use crate::tree::Node;
 use crate::value::{Key, Values};
 
-/// Carries a cancellation, a deadline and values to all who work on one task: Go's
-/// `context.Context`.
+/// A cancellation signal, a deadline and request-scoped values, shared by everything working on one
+/// task. Equivalent to Go's `context.Context`.
 ///
-/// A `Context` is a cheap handle, to be cloned, sent to other threads and borrowed by scoped ones.
-/// Deriving from it makes a child; a child is cancelled with its parent, never the other way. By
-/// custom it is the first argument of a function and is called `ctx`.
+/// A `Context` is a cheap handle that can be cloned, sent to other threads and borrowed by scoped
+/// threads. A context derived from it is its child. Cancelling a parent cancels its children, but
+/// cancelling a child does not affect its parent. By convention a context is the first argument of
+/// a function and is called `ctx`.
 ///
-/// # Who holds whom
+/// # Ownership
 ///
-/// A child keeps its parent alive; a parent never keeps a child alive. A context that nobody holds
-/// any more (no `Context`, [`CancelFunc`], [`DropGuard`](crate::DropGuard) or descendant) is
-/// thereby cancelled: its done channel disconnects, its after-funcs run, its timer and its place in
-/// the parent are given back. A receiver from [`done`](Context::done) and an [`AfterFunc`] hold
-/// nothing. So a forgotten `cancel` cannot leak, which in Go it does; this is the one deliberate
-/// difference from Go in what happens, and here it can bite:
+/// A child keeps its parent alive; a parent does not keep its children alive. The handles to a
+/// context are each `Context`, [`CancelFunc`], [`CancelCauseFunc`] and
+/// [`DropGuard`](crate::DropGuard) of it, and its descendants. Dropping the last one cancels the
+/// context: its done channel disconnects, its after-funcs run, and it is removed from the timer and
+/// from its parent. A receiver from [`done`](Context::done) and an [`AfterFunc`] are not handles.
+/// So forgetting to call `cancel` does not leak, as it does in Go.
+///
+/// This is the only intentional behavioural difference from Go. It matters when you keep only the
+/// receiver:
 ///
 /// ```
 /// use std::time::Duration;
 /// use go_context::{crossbeam_channel::TryRecvError, Context};
 ///
 /// let hour = Duration::from_secs(3600);
-/// // Nobody keeps the context, so it is done when this line is.
+/// // The context is dropped at the end of this line, and done by that.
 /// let done = Context::background().with_timeout(hour).0.done();
 /// assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
 ///
@@ -43,22 +48,30 @@ use crate::value::{Key, Values};
 /// assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
 /// ```
 ///
+/// What a context owns must not own the context. The following are reference cycles: they are never
+/// freed, and dropping the other handles does not cancel the context.
+///
+/// - A function given to [`after_func`](Context::after_func) that owns the context or a descendant.
+///   This cycle ends when the function has run or is stopped.
+/// - A value, for example a `Mutex`, that owns a context which carries it.
+/// - A cause that owns the context it was given to, or a descendant.
+///
 /// # Panics
 ///
-/// Nothing here panics by itself, but for a context that is derived where the parent has 2³² − 1 live
-/// children. What your own code does, such as a key's `==` or the `Drop` of a value, of a cause or of
-/// a function, does it in the call that led to it; a `Drop` that panics does so after everything else
-/// has been dropped.
+/// The only panic of its own is when a context would get more than 2³¹ live children, callbacks
+/// included. If your own code panics, such as a key's `==` or the `Drop` of a value, of a cause or
+/// of a function, so does the call that ran it; a panic in a `Drop` is resumed after everything
+/// else has been dropped.
 #[derive(Clone, Default)]
 pub struct Context {
-    /// `None`: nothing above can be cancelled, and `Display` begins at `context.Background`.
-    pub(crate) node: Option<Hold>,
+    /// `None` if there is no node between the context and `context.Background`.
+    pub(crate) node: Option<Arc<Node>>,
     pub(crate) values: Values,
 }
 
 impl Context {
-    /// The root for `main`, for initialisation, for tests and for the top of a request. It is never
-    /// done, has no deadline and no values.
+    /// Returns the root context, for `main`, initialisation, tests and the top of a request. It is
+    /// never done, and has neither a deadline nor values.
     ///
     /// # Examples
     ///
@@ -74,11 +87,10 @@ impl Context {
         Context::default()
     }
 
-    /// The root that says: a context belongs here, find it.
+    /// Returns a placeholder root, for code that does not have the right context to pass yet.
     ///
-    /// It behaves as [`background`](Context::background) does and prints otherwise. Use it while
-    /// code is being taught to pass contexts on, and search for it before you are done; it has no
-    /// place in a finished program.
+    /// Behaves like [`background`](Context::background) but displays as `context.TODO`. Use it
+    /// while migrating code to contexts; finished code should not contain it.
     ///
     /// # Examples
     ///
@@ -88,7 +100,7 @@ impl Context {
     /// fn handler(ctx: &Context) -> String {
     ///     ctx.to_string()
     /// }
-    /// assert_eq!(handler(&Context::todo()), "context.TODO"); // the caller has none to give yet
+    /// assert_eq!(handler(&Context::todo()), "context.TODO"); // the caller has no context yet
     /// ```
     #[must_use]
     pub fn todo() -> Context {
@@ -98,7 +110,7 @@ impl Context {
         }
     }
 
-    /// A child that can be cancelled by itself.
+    /// Creates a child that can be cancelled.
     ///
     /// # Examples
     ///
@@ -116,7 +128,7 @@ impl Context {
     /// assert_eq!(late.err(), Some(Error::Canceled));
     /// ```
     ///
-    /// There is no nil to derive from, as there is in Go:
+    /// Unlike in Go, there is no nil parent to derive from:
     ///
     /// ```compile_fail,E0599
     /// let parent: Option<go_context::Context> = None;
@@ -128,7 +140,7 @@ impl Context {
         (ctx, CancelFunc::new(node))
     }
 
-    /// A child that can be cancelled with a cause, for [`cause`](Context::cause) to tell.
+    /// Creates a child that can be cancelled with a cause, which [`cause`](Context::cause) returns.
     ///
     /// # Examples
     ///
@@ -146,15 +158,21 @@ impl Context {
         (ctx, CancelCauseFunc::new(node))
     }
 
-    /// A child that is done at `deadline`, an [`Instant`] or a
+    /// Creates a child that is done at `deadline`, an [`Instant`] or a
     /// [`SystemTime`](std::time::SystemTime).
     ///
-    /// It is never done early by the deadline, and it is late by what the machine needs to wake a
-    /// thread. A deadline that has passed makes a child that is done already, with
-    /// [`Error::DeadlineExceeded`]; where the parent's comes first, the child has the parent's.
+    /// The child is never done before its deadline; it may be done slightly later, depending on how
+    /// long the OS takes to wake a thread. If the deadline has passed, the child is done at once,
+    /// with [`Error::DeadlineExceeded`]. If the parent's deadline is earlier, the child has that
+    /// one.
     ///
-    /// The first deadline of a process that anybody waits for starts a thread, the only one for all
-    /// deadlines. Should the system refuse it, they are kept as soon as the next deadline gets it.
+    /// One timer thread serves all deadlines; it is started lazily, by the first deadline that is
+    /// registered. A deadline under a parent that can be cancelled is registered when it is made,
+    /// and any other one when the context is first [observed](crate#contexts-form-a-tree). If the
+    /// thread cannot be spawned, deadlines fire once a [later call](crate#refused-threads) succeeds
+    /// in starting it. It inherits the CPU affinity and the niceness of the thread that starts it,
+    /// so a thread that is pinned or niced should not set the first deadline of a process: all
+    /// deadlines would be later.
     ///
     /// # Examples
     ///
@@ -172,11 +190,11 @@ impl Context {
     /// assert!(Instant::now() >= soon);
     /// ```
     pub fn with_deadline(&self, deadline: impl Into<Deadline>) -> (Context, CancelFunc) {
-        self.timed(deadline.into(), None)
+        self.timed(deadline.into(), false, None)
     }
 
-    /// [`with_deadline`](Context::with_deadline), with a cause for when the deadline passes. A
-    /// `cancel` before has its own cause, or none.
+    /// Creates a child like [`with_deadline`](Context::with_deadline), with a cause for when the
+    /// deadline passes. If the context is cancelled before the deadline, `cause` is not used.
     ///
     /// # Examples
     ///
@@ -193,13 +211,14 @@ impl Context {
         deadline: impl Into<Deadline>,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> (Context, CancelFunc) {
-        self.timed(deadline.into(), Some(into_cause(cause)))
+        self.timed(deadline.into(), false, Some(into_cause(cause)))
     }
 
-    /// A child that is done when `timeout` has passed from now on.
+    /// Creates a child that is done after `timeout`, counted from now.
     ///
-    /// As [`with_deadline`](Context::with_deadline). A timeout of zero has passed; one too long for
-    /// an `Instant`, such as [`Duration::MAX`], sets no deadline.
+    /// Like [`with_deadline`](Context::with_deadline). With a timeout of zero the child is done at
+    /// once. A timeout that ends more than 438 years after the start of the process, such as
+    /// [`Duration::MAX`], sets no deadline.
     ///
     /// # Examples
     ///
@@ -222,10 +241,11 @@ impl Context {
     /// ```
     #[inline]
     pub fn with_timeout(&self, timeout: Duration) -> (Context, CancelFunc) {
-        self.timed(Deadline::after(timeout), None)
+        self.timed(Deadline::after(timeout), !timeout.is_zero(), None)
     }
 
-    /// [`with_timeout`](Context::with_timeout), with a cause for when the time is over.
+    /// Creates a child like [`with_timeout`](Context::with_timeout), with a cause for when the
+    /// timeout has passed. If the context is cancelled before that, `cause` is not used.
     ///
     /// # Examples
     ///
@@ -243,15 +263,20 @@ impl Context {
         timeout: Duration,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> (Context, CancelFunc) {
-        self.timed(Deadline::after(timeout), Some(into_cause(cause)))
+        self.timed(
+            Deadline::after(timeout),
+            !timeout.is_zero(),
+            Some(into_cause(cause)),
+        )
     }
 
-    /// A child that carries one value more.
+    /// Creates a child with one more value.
     ///
-    /// Values are for what belongs to a request and crosses many functions, such as an id or a
-    /// user; not for a function's own arguments. They are shared, never copied: all descendants see
-    /// the same one, and a `Mutex` or an atomic stored as a value is seen changed by all. A parent
-    /// does not see its child's values, and of two under the same key the nearest is found.
+    /// Use values for request-scoped data that crosses many functions, such as an id or a user, and
+    /// not for optional arguments of a function. Values are shared, never copied: all descendants
+    /// see the same one, and a change to a `Mutex` or an atomic stored as a value is visible to
+    /// all. A parent does not see its child's values, and of two values under the same key the
+    /// nearest is found.
     ///
     /// # Examples
     ///
@@ -277,10 +302,11 @@ impl Context {
         }
     }
 
-    /// A child with the values of its parent, but neither its cancellation nor its deadline: for
-    /// work that has to go on when a request is over, such as to clean up or to write a log.
+    /// Creates a child with the values of its parent, but neither its cancellation nor its
+    /// deadline: for work that must continue when a request is over, such as cleaning up or writing
+    /// a log.
     ///
-    /// It cannot be cancelled itself; derive from it to set a limit.
+    /// The child cannot be cancelled itself; derive from it to set a limit.
     ///
     /// # Examples
     ///
@@ -290,7 +316,7 @@ impl Context {
     ///
     /// let (request, cancel) = Context::background().with_cancel();
     /// cancel.cancel();
-    /// let (cleanup, _cancel) = request.without_cancel().with_timeout(Duration::from_secs(1));
+    /// let (cleanup, _cancel) = request.without_cancel().with_timeout(Duration::from_secs(60));
     /// assert!(cleanup.err().is_none());
     /// ```
     #[must_use]
@@ -298,20 +324,24 @@ impl Context {
         self.child(Node::without_cancel).0
     }
 
-    /// A channel that disconnects when the context is done, and never carries a message.
+    /// Returns a channel that disconnects when the context is done, and never carries a message.
     ///
-    /// It is there for a `select!` beside other channels, as `ctx.Done()` is in Go. Of several
-    /// channels that are ready `select!` takes one at random; where a context that is done must
-    /// win over work that is ready, use `select_biased!` and name `done` first. A loop must leave,
-    /// or stop listening, once it has seen the channel disconnected: it stays ready for ever.
+    /// Use it in a `select!` with other channels, like `ctx.Done()` in Go. `select!` picks a ready
+    /// channel at random; if a done context must win over ready work, use `select_biased!` and name
+    /// `done` first. A disconnected channel stays ready for ever, so a loop must return or stop
+    /// selecting on it.
     ///
-    /// Each call on one thread gives the same channel. It is made by the first call, so a context on
-    /// which nobody waits never pays for it. Another thread may get another channel, so that the two
-    /// do not wait for each other when they use theirs. All of them close at the cancellation, one
-    /// just after the other; who has seen one closed finds the error and is given no open one, and
-    /// who finds the error will see them all closed. On a context that [cannot be cancelled](Context::is_cancellable) it
-    /// is [`never()`](crossbeam_channel::never). The receiver does not hold the context: if it is
-    /// all that is left, the context is cancelled (see [above](Context#who-holds-whom)).
+    /// All calls on one thread return the same channel. The first call creates it, so a context
+    /// that is never waited for does not pay for one. Another thread may get another channel, so
+    /// that the two do not contend for its lock. A cancellation closes all of them, one after the
+    /// other. Once any thread has seen one of them closed, [`err`](Context::err) returns `Some` and
+    /// `done` returns only closed channels; once `err` returns `Some`, all of them are closed.
+    ///
+    /// On a context that [cannot be cancelled](Context::is_cancellable) it is
+    /// [`never()`](crossbeam_channel::never). The receiver is not a handle: if only receivers are
+    /// left, the context is cancelled (see [above](Context#ownership)).
+    ///
+    /// The first call registers the context with its parent and its timer.
     ///
     /// # Examples
     ///
@@ -329,14 +359,18 @@ impl Context {
     #[must_use]
     #[inline]
     pub fn done(&self) -> Receiver<()> {
+        timer::retry_refused();
         self.node.as_ref().map_or_else(never, |node| node.done())
     }
 
-    /// Why the context is done; `None` while it is not.
+    /// Returns why the context is done, or `None` if it is not.
     ///
     /// It agrees with [`done`](Context::done) on every thread and in either order: it is `Some`
-    /// exactly if the channel is disconnected. Once it is `Some` it stays as it is. It does not
-    /// block, and is cheap enough to be asked in a loop.
+    /// exactly if the channel is disconnected. Once it is `Some` it does not change.
+    ///
+    /// It is cheap enough to be called in a loop. The first few calls ask the ancestors; after a
+    /// number of them the context is registered with its parent, and each further call is a single
+    /// load. A context with a deadline of its own is registered by the first call at the latest.
     ///
     /// # Examples
     ///
@@ -351,12 +385,16 @@ impl Context {
     #[must_use]
     #[inline]
     pub fn err(&self) -> Option<Error> {
+        timer::retry_refused();
         self.node.as_ref()?.err()
     }
 
-    /// What lies behind [`err`](Context::err): the cause that the first cancellation gave, whether
-    /// it was of this context or of one above. Without one it is the [`Error`] itself; `None` while
-    /// the context is not done. Go's `context.Cause`.
+    /// Returns the reason for the cancellation: the cause passed to the first cancellation of this
+    /// context or an ancestor, or the [`Error`] itself if none was given. `None` if the context is
+    /// not done. Equivalent to Go's `context.Cause`.
+    ///
+    /// A cause is stored once, where the cancellation began, and not copied to the descendants. So
+    /// a call takes time in proportion to the number of levels up to there.
     ///
     /// # Examples
     ///
@@ -378,8 +416,8 @@ impl Context {
         self.node.as_ref()?.cause()
     }
 
-    /// When the context will be done at the latest: the earliest deadline of it and those above,
-    /// `None` without one. It stays the same once the context is done.
+    /// Returns the earliest deadline of the context and its ancestors, or `None` if there is none.
+    /// It does not change when the context is done.
     ///
     /// # Examples
     ///
@@ -397,7 +435,8 @@ impl Context {
         self.node.as_ref()?.deadline()
     }
 
-    /// The value under `key` in this context or the nearest above that has one. See [`Key`].
+    /// Returns the value under `key` in this context or in the nearest ancestor that has one. See
+    /// [`Key`].
     ///
     /// # Examples
     ///
@@ -423,23 +462,26 @@ impl Context {
         self.values.get(key)
     }
 
-    /// Has `f` run once, on a thread of its own, when the context is done; at once if it is. Go's
-    /// `context.AfterFunc`.
+    /// Schedules `f` to run once, on another thread, when the context is done; immediately if it is
+    /// done already. Equivalent to Go's `context.AfterFunc`.
     ///
-    /// It never runs on the thread that cancels, and callbacks run beside one another, so one may
-    /// block. The threads are kept for a few seconds and used again; there are as many as there are
-    /// callbacks that run at once. Beyond 8192, or where the system refuses a thread, `f` runs on the
-    /// next that comes free or can be started, which is tried again every 10 ms. A panic in `f` is
-    /// reported by the panic hook and harms nobody else. When `f` starts, the context's done channel
-    /// is disconnected and its error and cause are set.
+    /// Callbacks never run on the cancelling thread, and a callback may block. They run on threads
+    /// named `go-ctx-callback`, which are kept for a few seconds and used again. Threads are added
+    /// only while the queue does not move, which is checked every millisecond: short callbacks
+    /// share a few threads, and each one that blocks gets its own within a few milliseconds. There
+    /// are at most 8192 threads; beyond that, callbacks wait for a thread that becomes free. If a
+    /// thread cannot be spawned, this is tried again every 10 ms.
     ///
-    /// The context owns `f`, so an `f` that owns the context, or a descendant, keeps it from ever
-    /// being abandoned. On a context that [cannot be cancelled](Context::is_cancellable) `f` never
-    /// runs, and goes with the `AfterFunc`.
+    /// A panic in `f` is reported by the panic hook and otherwise contained. When `f` starts, the
+    /// context's done channel is disconnected and its error and cause are set.
+    ///
+    /// The context owns `f`. If `f` captures the context or a descendant, that is a reference
+    /// cycle, and the context is not cancelled by dropping handles. On a context that [cannot be
+    /// cancelled](Context::is_cancellable) `f` never runs and is dropped with the [`AfterFunc`].
     ///
     /// # Examples
     ///
-    /// A callback that ends a wait which knows nothing of contexts:
+    /// A callback that interrupts a wait which takes no context:
     ///
     /// ```
     /// use std::sync::{Arc, Condvar, Mutex};
@@ -451,7 +493,7 @@ impl Context {
     /// let stop = ctx.after_func({
     ///     let pair = pair.clone();
     ///     move || {
-    ///         let _locked = pair.0.lock().unwrap(); // or a waiter might just miss it
+    ///         let _locked = pair.0.lock().unwrap(); // so that no waiter misses it
     ///         pair.1.notify_all();
     ///     }
     /// });
@@ -464,7 +506,7 @@ impl Context {
     /// assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
     /// ```
     ///
-    /// It may outlive the caller, so it can borrow nothing:
+    /// A callback may outlive the caller, so it cannot borrow:
     ///
     /// ```compile_fail,E0373
     /// let ctx = go_context::Context::background();
@@ -472,7 +514,7 @@ impl Context {
     /// ctx.after_func(|| println!("{}", &text));
     /// ```
     ///
-    /// and it goes to another thread:
+    /// and it must be `Send`:
     ///
     /// ```compile_fail,E0277
     /// let ctx = go_context::Context::background();
@@ -480,14 +522,14 @@ impl Context {
     /// ctx.after_func(move || println!("{count}"));
     /// ```
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
-        AfterFunc::new(self.node.as_deref(), Box::new(f))
+        AfterFunc::new(self.node.as_ref(), Box::new(f))
     }
 
-    /// [`err`](Context::err) for the `?` in a loop.
+    /// Returns [`err`](Context::err) as a `Result`, for the `?` operator.
     ///
     /// # Errors
     ///
-    /// The context's error, if it is done.
+    /// Returns the context's error if it is done.
     ///
     /// # Examples
     ///
@@ -509,7 +551,7 @@ impl Context {
         self.err().map_or(Ok(()), Err)
     }
 
-    /// The time left until the deadline: `None` without one, zero once it has passed.
+    /// Returns the time until the deadline: `None` if there is none, zero if it has passed.
     ///
     /// # Examples
     ///
@@ -527,11 +569,11 @@ impl Context {
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether the context can ever be done: Go's `ctx.Done() != nil`.
+    /// Returns whether the context can ever be done. Equivalent to Go's `ctx.Done() != nil`.
     ///
-    /// False for [`background`](Context::background), [`todo`](Context::todo) and
-    /// [`without_cancel`](Context::without_cancel), and for values on top of them. There is no need
-    /// to watch such a context.
+    /// It is false for [`background`](Context::background), [`todo`](Context::todo),
+    /// [`without_cancel`](Context::without_cancel) and a custom context whose `done` is
+    /// [`never()`](crossbeam_channel::never), and for values on top of them.
     ///
     /// # Examples
     ///
@@ -547,38 +589,35 @@ impl Context {
         self.node.as_ref().is_some_and(|node| node.is_cancellable())
     }
 
-    /// A child with the values of this context, at the node that `derive` makes. It is given the
-    /// parent, which is this context's node or this thread's seat at it, and the depth of the child.
+    /// Creates a child with the values of this context, and the node that `derive` makes of the
+    /// parent's node and the child's depth.
     #[inline(always)]
     pub(crate) fn child(
         &self,
         derive: impl FnOnce(Option<Arc<Node>>, u32) -> Arc<Node>,
     ) -> (Context, Arc<Node>) {
-        let (parent, values) = match &self.node {
-            Some(hold) => {
-                let (parent, values) = hold.place(&self.values);
-                (Some(parent), values)
-            }
-            None => (None, self.values.clone()),
-        };
-        let node = derive(parent, self.depth());
+        let node = derive(self.node.clone(), self.depth());
         let ctx = Context {
-            node: Some(Hold::new(node.clone())),
-            values,
+            node: Some(node.clone()),
+            values: self.values.clone(),
         };
         (ctx, node)
     }
 
     #[inline]
-    fn timed(&self, deadline: Deadline, cause: Option<Cause>) -> (Context, CancelFunc) {
-        let (ctx, node) = self.child(|parent, depth| match deadline.instant() {
-            Some(at) => Node::with_deadline(parent, depth, at, cause),
-            None => Node::with_cancel(parent, depth),
+    fn timed(
+        &self,
+        deadline: Deadline,
+        is_ahead: bool,
+        cause: Option<Cause>,
+    ) -> (Context, CancelFunc) {
+        let (ctx, node) = self.child(|parent, depth| {
+            Node::with_deadline(parent, depth, deadline.timestamp(), is_ahead, cause)
         });
         (ctx, CancelFunc::new(node))
     }
 
-    /// The depth of a child: one more than the context's own.
+    /// Returns the depth of a child, which is one more than the context's own.
     #[inline]
     pub(crate) fn depth(&self) -> u32 {
         let node = self.node.as_ref().map_or(0, |node| node.depth());
@@ -586,6 +625,6 @@ impl Context {
     }
 }
 
-// As its node is; and what a value of the user's may be after a panic, its owner has to say.
+// A `Node` is unwind safe. Whether a user's value is, is up to the user.
 impl UnwindSafe for Context {}
 impl RefUnwindSafe for Context {}

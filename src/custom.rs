@@ -1,4 +1,4 @@
-//! Contexts that are not the crate's own.
+//! Custom contexts: types of the user's that act as contexts.
 
 use std::any::{type_name, Any};
 use std::fmt;
@@ -8,38 +8,41 @@ use crossbeam_channel::Receiver;
 
 use crate::context::Context;
 use crate::error::{Cause, Error};
-use crate::foreign::{Foreign, Source};
-use crate::pool::Task;
-use crate::sync::Arc;
-use crate::tree::{Hold, Node};
-use crate::unwind::FirstPanic;
-use crate::value::{Head, Key, Layer, Step, Types, Values, Wanted};
+use crate::runtime::sync::Arc;
+use crate::runtime::timer::Task;
+use crate::runtime::unwind::{drop_nested, FirstPanic};
+use crate::tree::{External, ExternalSource, Node};
+use crate::value::{Answer, Head, Key, Layer, Step, Types, Values, Wanted};
 
-/// A context of your own making, for [`Context::custom`]: what in Go is any type that implements the
-/// interface.
+/// Implement this to make your own type usable as a context, via [`Context::custom`].
 ///
-/// All methods may be called from any thread, at any time and any number of times. None is called
-/// under a lock of this crate, so they may use contexts as they like.
+/// [`done`](CustomContext::done) and [`deadline`](CustomContext::deadline) are called once, by
+/// `Context::custom`. The other methods may be called from any thread, at any time and any number
+/// of times. None is called under a lock of this crate, so they may use contexts freely.
 ///
-/// # What counts
+/// # Rules
 ///
-/// Only a disconnected [`done`](CustomContext::done) cancels, or the function given to
-/// [`after_func`](CustomContext::after_func) being called, where there is one. Who first finds the
-/// context done asks for error and cause, and the answer stays; so `err` and `cause` must not ask a
-/// `Context` made of the same object. A context that does not keep to the rules harms only itself:
+/// The context is cancelled only when [`done`](CustomContext::done) is disconnected, or when it
+/// calls the function given to [`after_func`](CustomContext::after_func). `err` and `cause` are
+/// called when a thread first observes this, and the first result is cached. They must not call
+/// into a `Context` created from the same object. A context that breaks a rule affects only itself
+/// and its descendants:
 ///
 /// | if | then |
 /// | --- | --- |
 /// | `err` is set and `done` is connected | it is not cancelled yet |
-/// | `done` is disconnected and `err` is not set | it is [`Error::Canceled`] |
-/// | `err` or `cause` panics | it is as if they had said `None` |
-/// | `done` carries messages | they are taken out, and say nothing; a `select!` of yours would see them |
-/// | `done` gives another channel at each call | the one that it gave to `Context::custom` counts |
-/// | a `Drop`, `after_func` or any other method panics | the call that led to it panics, when all else is done |
-/// | the function that calls off panics | nobody hears of it |
+/// | `done` is disconnected and `err` is not set | its error is [`Error::Canceled`] |
+/// | `err` or `cause` panics | that counts as `None` |
+/// | `done` carries messages | they are removed and ignored; your own `select!` may see them |
+/// | `done` would return another channel | only the one returned to `Context::custom` counts |
+/// | a `Drop` or any other method panics | the call that led to it panics, after everything else is done |
+/// | what `after_func` returned panics | the panic hook reports it, and it is contained |
 ///
-/// What is said of [`Context::done`] is for a custom context to keep: its channel is yours. If nobody
-/// holds the `Context` any more, its callbacks run, as always, though your channel may be connected.
+/// The channel is yours, so it is up to your type to keep the promises of [`Context::done`]. If the
+/// last handle to the `Context` is dropped its callbacks run, as for any other context, even if
+/// your channel is still connected.
+///
+/// Custom contexts that wrap one another may be nested 100,000 deep.
 ///
 /// # Examples
 ///
@@ -67,9 +70,9 @@ use crate::value::{Head, Key, Layer, Step, Types, Values, Wanted};
 /// assert_eq!(child.wait(), Error::Canceled);
 /// ```
 ///
-/// One that changes a single thing about a context of ours, as an embedded `context.Context` does in
-/// Go. It hands on the other's done channel, so it is cancelled with it, at once and without anybody
-/// to watch:
+/// A wrapper that changes one property of another context, like a struct that embeds a
+/// `context.Context` in Go. It returns the other's done channel, so the two are cancelled together,
+/// at once and without a watcher thread:
 ///
 /// ```
 /// use std::time::Instant;
@@ -101,59 +104,64 @@ use crate::value::{Head, Key, Layer, Step, Types, Values, Wanted};
 /// assert_eq!(child.err(), Some(Error::Canceled));
 /// ```
 pub trait CustomContext: Send + Sync + 'static {
-    /// The channel that disconnects when the context is done, the same each time. One that is
-    /// [`never()`](crossbeam_channel::never) says that the context cannot be cancelled.
+    /// Returns the channel that disconnects when the context is done. Return
+    /// [`never()`](crossbeam_channel::never) if the context cannot be cancelled.
     fn done(&self) -> Receiver<()>;
 
-    /// Why the context is done, once `done` is disconnected.
+    /// Returns why the context is done, once `done` is disconnected.
     fn err(&self) -> Option<Error>;
 
-    /// What lies behind the error. As a default, what [`wrapped`](CustomContext::wrapped) says; without
-    /// either it is the error itself.
+    /// Returns the reason for the cancellation; with `None` it is the error itself. The default
+    /// forwards to [`wrapped`](CustomContext::wrapped).
     fn cause(&self) -> Option<Cause> {
         self.wrapped().and_then(Context::cause)
     }
 
-    /// When the context will be done at the latest. As a default, what
-    /// [`wrapped`](CustomContext::wrapped) says.
+    /// Returns the deadline of the context, if it has one. Called once, by [`Context::custom`], so
+    /// it must not change. The default forwards to [`wrapped`](CustomContext::wrapped).
     fn deadline(&self) -> Option<Instant> {
         self.wrapped().and_then(Context::deadline)
     }
 
-    /// Answers a lookup, if it has a value under the key. As a default,
-    /// [`wrapped`](CustomContext::wrapped) is asked. See [`Lookup`].
+    /// Answers a lookup, if the context has a value under the key. The default forwards to
+    /// [`wrapped`](CustomContext::wrapped). See [`Lookup`].
     fn value<'a>(&'a self, lookup: &mut Lookup<'_, 'a>) {
         if let Some(wrapped) = self.wrapped() {
             lookup.forward(wrapped);
         }
     }
 
-    /// Has `f` called once, on any thread, when the context is done, and returns a function that
-    /// calls it off.
+    /// Registers `f` to be called once, on any thread, when the context is done. Returns a function
+    /// that unregisters it.
     ///
-    /// `None`, the default, says that the context has no such service. Then a thread waits for
-    /// `done`, one for all the children and callbacks of this context, as long as there are any;
-    /// so long, too, one `f` serves them all. If the system refuses the thread, it is started as soon
-    /// as it can be. The function that calls it off is not called once `f` has been.
+    /// Return `None` (the default) if you cannot do this. A single thread, `go-ctx-watch`, then
+    /// waits on `done` on behalf of all children and callbacks, for as long as there are any and
+    /// for a moment (100 ms) after the last one. If the thread cannot be spawned, a thread for
+    /// callbacks waits instead, as soon as there is one.
+    ///
+    /// One `f` likewise serves all children and callbacks, and is unregistered after the last one.
+    /// The function returned is not called after `f` has been. This method may block: a child that
+    /// is derived meanwhile is watched by a thread until the method returns.
     fn after_func(&self, f: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
         drop(f);
         None
     }
 
-    /// The context that this one wraps, if it does: the source of the defaults. If `done` is that
-    /// context's own channel, the two are cancelled as one.
+    /// Returns the context that this one wraps, if any, to which the default methods forward. If
+    /// `done` returns that context's own channel, the two are cancelled together.
     fn wrapped(&self) -> Option<&Context> {
         None
     }
 
-    /// Writes what stands for this context when it or a child is printed: as a default the name of
-    /// its type.
+    /// Writes the name by which this context and its children are displayed. The default is the
+    /// name of its type.
     fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(type_name::<Self>())
     }
 }
 
-/// A question for the value under a key, put to [`CustomContext::value`]. The first answer counts.
+/// Collects the answers of [`CustomContext::value`] to a lookup by key. The first one that has a
+/// value counts.
 ///
 /// # Examples
 ///
@@ -188,23 +196,28 @@ pub trait CustomContext: Send + Sync + 'static {
 /// ```
 pub struct Lookup<'k, 'a> {
     key: &'k dyn Any,
-    found: Option<&'a dyn Any>,
+    /// The answers so far, the first of which counts. No answer is added after a value.
+    answers: Vec<Answer<'a>>,
 }
 
 impl<'a> Lookup<'_, 'a> {
-    /// Gives the value, if `key` is what is looked for.
+    /// Answers with `value` if `key` is the key that is looked up.
     ///
     /// # Examples
     ///
     /// See [`Lookup`].
     pub fn answer<K: Key>(&mut self, key: &K, value: &'a K::Value) -> &mut Self {
-        if self.found.is_none() && self.key.downcast_ref() == Some(key) {
-            self.found = Some(value);
+        if !self.has_value() && self.key.downcast_ref() == Some(key) {
+            self.answers.push(Answer::Value(value));
         }
         self
     }
 
-    /// Asks another context.
+    /// Answers with the value that another context has under the key, if it has one.
+    ///
+    /// The other context is searched after `value` has returned. The order of `answer` and
+    /// `forward` is kept: an `answer` after a `forward` counts only if the other context has no
+    /// value.
     ///
     /// # Examples
     ///
@@ -219,24 +232,28 @@ impl<'a> Lookup<'_, 'a> {
     /// }
     /// ```
     pub fn forward(&mut self, ctx: &'a Context) -> &mut Self {
-        if self.found.is_none() {
-            self.found = ctx.values.find(self.key);
+        // Searched after `value` has returned, so that nested contexts do not recurse.
+        if !self.has_value() {
+            self.answers.push(Answer::In(&ctx.values));
         }
         self
+    }
+
+    fn has_value(&self) -> bool {
+        matches!(self.answers.last(), Some(Answer::Value(_)))
     }
 }
 
 impl fmt::Debug for Lookup<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = self.found.is_some();
         f.debug_struct("Lookup")
-            .field("found", &found)
+            .field("found", &self.has_value())
             .finish_non_exhaustive()
     }
 }
 
 impl Context {
-    /// A context of the caller's own making, to be derived from like any other.
+    /// Creates a context from a type of yours. Contexts can be derived from it like from any other.
     ///
     /// One watcher serves all its children: see [`CustomContext`].
     ///
@@ -246,26 +263,22 @@ impl Context {
     #[must_use]
     pub fn custom(inner: impl CustomContext) -> Context {
         let inner = Arc::new(inner);
-        let foreign = Foreign::new(Box::new(inner.clone()), inner.done());
-        let wrapped = inner.wrapped().and_then(|wrapped| wrapped.node.as_deref());
+        let external = External::new(Box::new(inner.clone()), inner.done());
+        let wrapped = inner.wrapped().and_then(|wrapped| wrapped.node.as_ref());
         Context {
-            node: Some(Hold::new(Node::custom(foreign, wrapped))),
+            node: Some(Node::custom(external, wrapped, inner.deadline())),
             values: Values::new(Custom { inner }),
         }
     }
 }
 
-impl<T: CustomContext> Source for Arc<T> {
+impl<T: CustomContext> ExternalSource for Arc<T> {
     fn err(&self) -> Option<Error> {
         T::err(self)
     }
 
     fn cause(&self) -> Option<Cause> {
         T::cause(self)
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        T::deadline(self)
     }
 
     fn after_func(&self, f: Task) -> Option<Task> {
@@ -297,10 +310,10 @@ impl<T: CustomContext> Layer for Custom<T> {
     fn search<'a>(&'a self, wanted: Wanted<'_>) -> Step<'a> {
         let mut lookup = Lookup {
             key: wanted.key,
-            found: None,
+            answers: Vec::new(),
         };
         self.inner.value(&mut lookup);
-        lookup.found.map_or(Step::On(None, None), Step::Found)
+        Step::Answers(lookup.answers)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -312,7 +325,7 @@ impl<T: CustomContext> Layer for Custom<T> {
     }
 
     fn unlink(self: Arc<Self>, panics: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
-        panics.catch(|| drop(self));
+        panics.catch(|| drop_nested(self));
         Values::default()
     }
 }

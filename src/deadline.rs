@@ -1,13 +1,18 @@
-//! A point in time, given by either clock.
+//! A point in time on either clock.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// A point in time for [`Context::with_deadline`](crate::Context::with_deadline), made from an
+use crate::runtime::timestamp::Timestamp;
+
+/// A point in time for [`Context::with_deadline`](crate::Context::with_deadline), converted from an
 /// [`Instant`] or a [`SystemTime`].
 ///
-/// A `SystemTime` is turned into the `Instant` that is as far from now, so a clock that is set
-/// later does not move the deadline. One that has passed, also long before the epoch, is a deadline
-/// that has passed; one too far ahead for an `Instant` is no deadline at all.
+/// A `SystemTime` is converted to the `Instant` that is equally far from now, so changing the
+/// system time later does not move the deadline.
+///
+/// A deadline may lie up to 438 years after the start of the process, further than a Go
+/// `time.Duration` reaches; a later one means no deadline. One more than 146 years before the start
+/// counts as the earliest deadline, which has passed.
 ///
 /// # Examples
 ///
@@ -23,24 +28,28 @@ use std::time::{Duration, Instant, SystemTime};
 /// assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline(Option<Instant>);
+pub struct Deadline {
+    at: Timestamp,
+}
 
 impl Deadline {
-    /// `timeout` from now.
+    /// Returns the deadline `timeout` from now.
     #[inline]
     pub(crate) fn after(timeout: Duration) -> Deadline {
-        Deadline(Instant::now().checked_add(timeout))
+        Deadline {
+            at: Timestamp::now().saturating_add(timeout),
+        }
     }
 
-    /// The deadline as an `Instant`; `None` where it is further off than one can tell.
-    pub(crate) fn instant(self) -> Option<Instant> {
-        self.0
+    #[inline]
+    pub(crate) fn timestamp(self) -> Timestamp {
+        self.at
     }
 }
 
 impl From<Instant> for Deadline {
     fn from(instant: Instant) -> Deadline {
-        Deadline(Some(instant))
+        Deadline { at: instant.into() }
     }
 }
 
@@ -50,8 +59,8 @@ impl From<SystemTime> for Deadline {
             Ok(ahead) => Deadline::after(ahead),
             Err(passed) => {
                 let now = Instant::now();
-                // Further back than an `Instant` reaches, any that has passed will do.
-                Deadline(Some(now.checked_sub(passed.duration()).unwrap_or(now)))
+                // If an `Instant` does not reach back that far, any that has passed will do.
+                now.checked_sub(passed.duration()).unwrap_or(now).into()
             }
         }
     }

@@ -74,7 +74,7 @@ enum Part<'a> {
 
 /// Puts down the derivations of a context, the last one first.
 fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
-    let mut node = ctx.node.as_deref().map(|node| &**node);
+    let mut node = ctx.node.as_deref();
     let mut layers = ctx.values.layers().peekable();
     let mut openings = 0;
     // Two lists in one order: what was derived last is the deeper of the two.
@@ -90,8 +90,8 @@ fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
         };
         parts.push(Part::Node(inner));
         match inner.kind() {
-            Kind::Todo | Kind::Custom(_) => break,
-            Kind::Signals(_) => openings += 1,
+            Kind::Todo | Kind::Custom => break,
+            Kind::Signals => openings += 1,
             _ => {}
         }
         node = inner.parent().map(|parent| &**parent);
@@ -103,16 +103,15 @@ fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
 fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match node.kind() {
         Kind::Todo => f.write_str("context.TODO"),
-        Kind::Custom(foreign) => foreign.name(f),
+        Kind::Custom => node.external().map_or(Ok(()), |external| external.name(f)),
         Kind::Cancel => f.write_str(".WithCancel"),
-        Kind::Signals(names) => write!(f, ", [{}])", names.0),
-        Kind::Detached => f.write_str(".WithoutCancel"),
-        Kind::Deadline { .. } => match node.deadline() {
+        Kind::Signals => write!(f, ", [{}])", node.signal_names().unwrap_or_default()),
+        Kind::WithoutCancel => f.write_str(".WithoutCancel"),
+        Kind::Deadline => match node.deadline() {
             Some(deadline) => write!(f, ".WithDeadline([{}])", TimeLeft::until(deadline)),
             None => Ok(()),
         },
-        Kind::Merge(_) => Ok(()), // its values tell
-        Kind::Seat => Ok(()),     // it stands for its parent
+        Kind::Merge => Ok(()), // printed with its values
     }
 }
 

@@ -1,9 +1,8 @@
-//! Go's `context` for threads: one way to say "stop this work, it is late, or nobody wants it any
-//! more".
+//! Go's `context` for threads: one way to stop work that is late or no longer wanted.
 //!
-//! A [`Context`] carries a cancellation, a deadline and values through all the functions and threads
-//! that work on one task. [`Context::done`] is a crossbeam channel, so a thread waits for its work
-//! and for the end of it in one `select!`:
+//! A [`Context`] carries a cancellation signal, a deadline and values through all the functions and
+//! threads that work on one task. [`Context::done`] is a crossbeam channel, so a thread can wait
+//! for work and for cancellation in one `select!`:
 //!
 //! ```
 //! use std::{thread, time::Duration};
@@ -25,15 +24,15 @@
 //! # assert_eq!(ctx.err(), Some(go_context::Error::DeadlineExceeded));
 //! ```
 //!
-//! Who knows Go's package knows this one: the names are the same, in snake case, and where this
-//! documentation is silent what Go does is the answer. What differs is [listed
-//! below](#differences-from-go).
+//! If you know Go's `context` package you already know this crate: names are the same in
+//! snake_case, and anything not documented here behaves as in Go. [A list
+//! below](#differences-from-go) names the differences.
 //!
 //! # Contexts form a tree
 //!
-//! It starts at [`Context::background`]; every other context is derived from one, its parent.
-//! Cancelling a context cancels all its descendants and nobody else. The first cancellation that
-//! reaches a context fixes its [`Error`] and its [`Cause`].
+//! The root is [`Context::background`]; every other context is derived from a parent. Cancelling a
+//! context cancels all its descendants and no other context. The first cancellation that reaches a
+//! context fixes its [`Error`] and its [`Cause`].
 //!
 //! ```
 //! use go_context::Context;
@@ -47,15 +46,24 @@
 //! assert_eq!(query.cause().unwrap().to_string(), "shutting down");
 //! ```
 //!
-//! A context can have two parents, by [`merge`](Context::merge), and any type of yours can be one, by
-//! [`custom`](Context::custom).
+//! [`merge`](Context::merge) creates a context with two parents, and [`custom`](Context::custom)
+//! makes one from any type of yours.
 //!
-//! When [`cancel`](CancelFunc::cancel) returns, all of them are done. But it is not atomic: while it
-//! is under way, one descendant may be seen done and another not yet.
+//! When [`cancel`](CancelFunc::cancel) returns, the context and all its descendants are done.
+//! Cancellation is not atomic, though: while `cancel` is running, another thread may see one
+//! descendant done and another not yet done.
 //!
-//! # Asking and waiting
+//! Contexts are registered lazily. A new context is unknown to its parent and to the timer, and
+//! [`err`](Context::err) asks its ancestors instead. It is registered by [`done`](Context::done),
+//! by [`after_func`](Context::after_func), when a child of it is registered, or after a number of
+//! calls of `err`. So a context that is derived, passed on and dropped takes no lock of its parent.
+//! A context that may end for several reasons is registered when it is made, because their order
+//! counts: one with a deadline under a parent that can be cancelled, one with two parents, one under
+//! a custom context, and one cancelled by signals.
 //!
-//! A loop that never blocks asks [`check`](Context::check), which costs next to nothing:
+//! # Polling and waiting
+//!
+//! A loop that never blocks calls [`check`](Context::check), which costs next to nothing:
 //!
 //! ```
 //! use go_context::{Context, Error};
@@ -77,9 +85,9 @@
 //! assert_eq!(count_primes(&ctx, 100), Err(Error::Canceled));
 //! ```
 //!
-//! A thread that blocks names [`done`](Context::done) in its `select!`. That macro takes any of the
-//! channels that are ready, so it may go on with work after the context is done: where both are ready
-//! it took work in 50.05 % of a million rounds. `select_biased!` with `done` first never does:
+//! A thread that blocks names [`done`](Context::done) in its `select!`. `select!` picks a ready
+//! channel at random, so it may keep taking work after the context is done (about half the time
+//! when both are ready). `select_biased!` with `done` first never does:
 //!
 //! ```
 //! use go_context::{crossbeam_channel::{select_biased, unbounded}, Context};
@@ -94,17 +102,16 @@
 //! }
 //! ```
 //!
-//! For one channel there are [`recv`](Context::recv), [`send`](Context::send) and
-//! [`iter`](Context::iter), in which a context that is done wins every time; to sleep or just to wait,
-//! [`sleep`](Context::sleep) and [`wait`](Context::wait); for a condition variable,
-//! [`wait_while`](Context::wait_while). For what cannot be selected on, such as a socket, there is
-//! [`after_func`](Context::after_func): have it end the wait from outside. No thread is ever stopped
-//! by force.
+//! [`recv`](Context::recv), [`send`](Context::send) and [`iter`](Context::iter) block on one
+//! channel, [`sleep`](Context::sleep) on time, [`wait`](Context::wait) on the context alone, and
+//! [`wait_while`](Context::wait_while) on a condition variable. In all of them a done context wins.
+//! For operations that cannot be used in `select!`, such as a blocking socket read, register an
+//! [`after_func`](Context::after_func) that interrupts them. Threads are never killed.
 //!
 //! # Groups
 //!
-//! [`Context::scope`] is Go's errgroup on std's scoped threads: workers that borrow from the stack,
-//! stop at the first error, and have all ended when it returns.
+//! [`Context::scope`] is Go's errgroup on std's scoped threads: workers may borrow from the stack,
+//! stop at the first error, and have all finished when it returns.
 //!
 //! ```
 //! use std::{fs, io};
@@ -124,95 +131,112 @@
 //!
 //! # Deadlines
 //!
-//! All deadlines of a process share one thread, `go-ctx-timer`. It is started by the first one that
-//! anybody waits for, and never ends, which does not keep the process from ending. A deadline is never early. A child
-//! may have an earlier deadline than its parent, not a later one. Cancelling a context takes its
-//! timer out at once.
+//! All deadlines of a process share one thread, `go-ctx-timer`. It is started by the first deadline
+//! that is registered and runs until the process exits; it does not keep the process alive. A
+//! deadline is never early. A child may have an earlier deadline than its parent, not a later one.
+//! Cancelling a context removes its timer immediately.
 //!
-//! A clock that is set moves no deadline. While a machine sleeps, the clock of an `Instant` may stand
-//! still, as it does on Linux, and a deadline is later by that.
+//! The timer thread inherits the CPU affinity and the niceness of the thread whose call starts it.
+//! So the first deadline of a process should not be set by a thread that is pinned to a core or has
+//! a low priority, because that would make all deadlines of the process later. Callback threads
+//! inherit them too, from the thread that cancels or from the timer thread.
 //!
-//! After a `fork` that is not followed by `exec`, the child process has no timer thread and no
-//! threads for callbacks: make no contexts with deadlines there, and rely on none made before.
+//! Deadlines use the monotonic clock, so changing the system time does not move them. On Linux that
+//! clock stops during suspend, so a deadline is delayed by the time the machine was asleep.
+//!
+//! A deadline may lie up to 438 years after the start of the process, further than a Go
+//! `time.Duration` reaches. A later one means no deadline.
+//!
+//! After a `fork` that is not followed by `exec`, the child process has neither a timer thread nor
+//! threads for callbacks: do not create contexts with deadlines in the child, and do not rely on
+//! existing ones.
 //!
 //! # Values
 //!
-//! A [`Key`] is a type of yours that names the type of its value, so a lookup is typed and two crates
-//! cannot get in each other's way. Values are shared, never copied.
+//! A [`Key`] is a type of yours that names the type of its value, so a lookup is typed and two
+//! crates cannot use the same key by accident. Values are shared, never copied.
 //!
-//! # Who holds whom
+//! # Ownership
 //!
-//! A child keeps its parent alive, a parent never keeps a child alive, and a context that nobody
-//! holds any more is thereby cancelled. See [`Context`](Context#who-holds-whom).
+//! A child keeps its parent alive, but a parent does not keep its children alive: dropping the last
+//! handle to a context cancels it. See [`Context`](Context#ownership).
+//!
+//! # Callbacks
+//!
+//! Functions given to [`after_func`](Context::after_func) run on threads named `go-ctx-callback`,
+//! which are kept for a few seconds and used again. Threads are added only while the queue does not
+//! move, so short callbacks share a few threads, and each one that blocks gets its own within a few
+//! milliseconds. There are at most 8192. The timer thread adds them, so a process may have a timer
+//! thread even if it sets no deadline.
 //!
 //! # Panics and foreign code
 //!
 //! None of your code (callbacks, a `Drop` of a value or of a cause, a key's `==`) runs under a lock
-//! of this crate, so it may use any context in any way. A panic in it harms no one but who ran it:
-//! all descendants are cancelled, all deadlines kept and all callbacks started all the same. Where
-//! panics abort, one in a callback ends the process as any other does.
+//! of this crate, so it may use any context in any way. If your code panics, the panic does not
+//! affect other contexts: descendants are still cancelled, deadlines still fire, and callbacks
+//! still run. With `panic = "abort"`, a panic in a callback ends the process like any other.
 //!
-//! The exception is a global allocator of yours, for it is called wherever memory is needed, also under
-//! a lock. It may look, by `try_recv`, at a channel that `done` gave while the context was open, and
-//! wake a thread that cancels; it must not use contexts in any other way.
+//! The one exception is a custom global allocator, which may be called while a lock is held. It may
+//! [unpark](std::thread::Thread::unpark) a thread that then cancels a context. It must not use
+//! contexts in any other way; it must not even poll a `done` channel, because that takes the
+//! channel's lock.
 //!
-//! Nothing is lost if the system refuses a thread. Deadlines wait for the next deadline that gets it,
-//! callbacks and the watching of custom contexts for the first thread to be had, which is tried again
-//! every 10 ms; a group fails, and so does the start of a context for signals.
+//! # Refused threads
+//!
+//! If a thread cannot be spawned, nothing is lost:
+//!
+//! - The *timer thread* is tried again by any later use of the crate, at most every 10 ms: by
+//!   [`err`](Context::err), [`done`](Context::done), [`wait`](Context::wait),
+//!   [`sleep`](Context::sleep), [`recv`](Context::recv), [`send`](Context::send),
+//!   [`iter`](Context::iter), [`wait_while`](Context::wait_while), [`scope`](Context::scope), a
+//!   cancellation, [`after_func`](Context::after_func), a new deadline, and by a callback thread
+//!   after each callback. A thread that blocks in one of these calls keeps trying. Only a thread
+//!   that blocks in a `select!` of its own, in a process that uses the crate nowhere else, cannot
+//!   try.
+//! - *Callback threads* are tried again every 10 ms by the timer thread.
+//! - The thread that *watches a custom context* is replaced by a callback thread.
+//! - A [group](Context::scope) fails with the system's error, and so does the start of a context
+//!   for signals.
 //!
 //! # Differences from Go
 //!
-//! - A context that nobody holds is cancelled. In Go one that is forgotten lives on until its parent
-//!   ends.
+//! - Dropping the last handle to a context cancels it. In Go a forgotten context lives until its
+//!   parent ends.
 //! - There is no nil: not as a parent, not as a key, not as a cause. `cancel(nil)` is
-//!   `cancel(Error::Canceled)`, and instead of asking whether `Done()` is nil one asks
-//!   [`is_cancellable`](Context::is_cancellable).
-//! - Keys are typed. What Go checks when it runs, and panics, does not compile here.
-//! - A deadline is an [`Instant`](std::time::Instant), which has no calendar, so a context prints
-//!   only the time that is left. One too far ahead for an `Instant` is no deadline.
+//!   `cancel(Error::Canceled)`, and `Done() != nil` is [`is_cancellable`](Context::is_cancellable).
+//! - Keys are typed. What Go checks at run time (and panics on) is a compile error here.
+//! - A deadline is an [`Instant`](std::time::Instant), which has no calendar, so `Display` shows
+//!   only the time that is left.
 //! - A panic in a callback does not end the process.
 //! - [`merge`](Context::merge), [`check`](Context::check), [`remaining`](Context::remaining),
 //!   [`wait`](Context::wait), [`sleep`](Context::sleep), [`recv`](Context::recv),
 //!   [`send`](Context::send), [`iter`](Context::iter), [`wait_while`](Context::wait_while) and
 //!   [`AfterFunc::stop_and_wait`] have no counterpart.
 //!
-//! The [guide] goes from Go to here by task.
+//! The [guide] shows how to do in this crate what you do in Go, task by task.
 
 #![forbid(unsafe_code)]
 
 mod after_func;
-mod callback;
 mod cancel;
-mod cancellation;
 mod channel;
 mod condvar;
 mod context;
 mod custom;
 mod deadline;
 mod display;
-mod done;
 mod error;
-mod foreign;
-mod lane;
 mod merge;
-#[cfg_attr(model, path = "../models/stand_in/pool.rs")]
-mod pool;
-mod schedule;
+mod runtime;
 mod scope;
 #[cfg(feature = "signal")]
 pub mod signal;
-mod slab;
-#[cfg_attr(model, path = "../models/stand_in/sync.rs")]
-mod sync;
-#[cfg_attr(model, path = "../models/stand_in/timer.rs")]
-mod timer;
 mod tree;
-mod unwind;
 mod value;
 
 /// What a model checker explores.
 #[cfg(all(test, model))]
-#[path = "../models/model/mod.rs"]
+#[path = "../models/tests/mod.rs"]
 mod model;
 
 pub use crossbeam_channel;
@@ -231,7 +255,7 @@ pub use crate::value::Key;
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 
-/// The snippets of the README are tested too.
+/// Compiles the snippets of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -4,21 +4,22 @@ use std::any::Any;
 
 use crate::cancel::CancelFunc;
 use crate::context::Context;
-use crate::sync::Arc;
-use crate::tree::{Hold, Node};
-use crate::unwind::FirstPanic;
+use crate::runtime::sync::Arc;
+use crate::runtime::unwind::FirstPanic;
+use crate::tree::Node;
 use crate::value::{Head, Layer, Step, Values, Wanted};
 
 impl Context {
-    /// A child of two parents: it is done when either is, with the error and cause of the one that
-    /// was first. It has the earlier of their deadlines, and the values of this context before those
-    /// of the other. Go has nothing like it.
+    /// Creates a child of two parents. It is done when either parent is, with the error and cause
+    /// of the first. It has the earlier of their deadlines; values of this context take precedence
+    /// over those of `other`. Go has no equivalent.
     ///
-    /// It needs no thread, and once it is done or nobody holds it both parents have forgotten it.
+    /// No thread is used. The child is unregistered from both parents as soon as it is done or
+    /// dropped.
     ///
     /// # Examples
     ///
-    /// Work that ends with the request or with the server, whichever is first:
+    /// Work that stops when the request is over or the server shuts down, whichever is first:
     ///
     /// ```
     /// use std::time::Duration;
@@ -36,11 +37,11 @@ impl Context {
     /// ```
     pub fn merge(&self, other: &Context) -> (Context, CancelFunc) {
         let depth = self.depth();
-        let [first, second] = [self, other].map(|ctx| ctx.node.as_deref().cloned());
+        let [first, second] = [self, other].map(|ctx| ctx.node.clone());
         let node = Node::merge(first, second, depth);
         let types = self.values.types().with(other.values.types());
         let ctx = Context {
-            node: Some(Hold::new(node.clone())),
+            node: Some(node.clone()),
             values: Values::new(Join {
                 below: self.values.clone(),
                 other: other.clone(),

@@ -1,9 +1,8 @@
-//! Groups: scoped threads with one context and one end. Go's errgroup on std's scopes.
+//! Groups: scoped threads with one context. Go's errgroup on std's scopes.
 //!
-//! What a worker leaves behind goes this way, and no other: its error or its panic is recorded, the
-//! group is cancelled, its channel is disconnected, its slot comes free. So whoever sees a later step
-//! finds the earlier ones taken. The group has one lock, under which nothing of the user's runs and
-//! no other lock is taken.
+//! A worker finishes in this order: its error or its panic is recorded, the group is cancelled, its
+//! channel is disconnected, its slot is released. So a thread that sees a later step also sees the
+//! earlier ones. The group has one lock, under which no user code runs and no other lock is taken.
 
 use std::any::Any;
 use std::fmt::{self, Display};
@@ -16,44 +15,44 @@ use crossbeam_channel::{bounded, select_biased, Receiver, Sender};
 use crate::cancel::CancelCauseFunc;
 use crate::context::Context;
 use crate::error::{into_cause, Cause};
-use crate::sync::{thread, Mutex};
-use crate::unwind;
+use crate::runtime::sync::{thread, Mutex};
+use crate::runtime::{timer, unwind};
 
 impl Context {
-    /// Runs a group of threads that may borrow from the stack: Go's errgroup, on
+    /// Runs a group of threads that may borrow from the stack. Go's errgroup, on
     /// [`std::thread::scope`].
     ///
     /// `f` gets a [`Scope`] to spawn workers with, and each worker gets the group's own context, a
     /// child of this one. The first error that a worker returns cancels that context, with the text
-    /// of the error as its cause, so that the others stop, and new ones are not started. When all of
-    /// them have ended, and `f` has, the group's context is done in any case, and `scope` returns.
+    /// of the error as its cause, so that the others stop and no new ones are started. `scope`
+    /// blocks until `f` and all workers have returned, because no thread may outlive it. By then
+    /// the group's context is done in any case. (As with std's scope, the threads of the workers
+    /// may still be dropping their thread-locals.)
     ///
-    /// It blocks until then, for no thread outlives it. (As with std's scope, what a worker's thread
-    /// may still be doing by then is to drop its thread-locals.)
-    ///
-    /// The type of the error is yours, and usually has to be said, as in the example. It has to be made
-    /// from an [`io::Error`], for there may be no thread to be had; `io::Error` itself serves,
-    /// `anyhow::Error`, a `Box<dyn std::error::Error + Send + Sync>`, or an enum with such a variant.
+    /// You choose the error type `E`, and usually have to annotate it, as in the example. It must
+    /// implement `From<io::Error>`, because spawning a thread can fail: for example [`io::Error`]
+    /// itself, `anyhow::Error`, `Box<dyn std::error::Error + Send + Sync>`, or an enum with such a
+    /// variant.
     ///
     /// # Errors
     ///
-    /// - The first error of a worker, first in time. [`scope_all`](Context::scope_all) has them all.
-    /// - The `io::Error` of the system if a thread cannot be spawned. It counts as a worker's error.
-    /// - The context's own [`Error`](crate::Error), made an `io::Error`, if nothing failed but work was
-    ///   not started because the context was done. So `Ok` says that each worker that was asked for
-    ///   has run, and succeeded.
+    /// - The first error of a worker, first in time. [`scope_all`](Context::scope_all) returns all.
+    /// - The system's `io::Error` if a thread cannot be spawned. It counts as a worker's error.
+    /// - The context's own [`Error`](crate::Error), converted to an `io::Error`, if nothing failed
+    ///   but a worker was not started because the context was done. So `Ok` means that every worker
+    ///   was run and succeeded.
     ///
     /// A cancelled context alone is no error: workers that return `Ok` have succeeded.
     ///
     /// # Panics
     ///
-    /// A panic of a worker, or of `f`, cancels the group just as an error does, and is resumed here
-    /// when all have ended, whatever else failed. Of several it is the first.
+    /// A panic in a worker, or in `f`, cancels the group like an error does, and is resumed here
+    /// when all have returned, whatever else failed. Of several panics it is the first.
     ///
     /// # Differences from errgroup
     ///
-    /// A group that has failed starts no more work, a panic reaches the caller, and a group ends with
-    /// its scope, where it cannot be used again:
+    /// A group that has failed starts no more workers, a panic reaches the caller, and a group
+    /// cannot be used after its scope:
     ///
     /// ```compile_fail,E0521
     /// # use std::io;
@@ -92,19 +91,19 @@ impl Context {
         run(self, 1, f).map_err(|mut errors| errors.swap_remove(0).1)
     }
 
-    /// [`scope`](Context::scope), with all the errors of the workers, in the order in which they were
-    /// spawned.
+    /// Runs a group like [`scope`](Context::scope), and returns all errors of the workers, in the
+    /// order in which they were spawned.
     ///
-    /// The first error in time cancels the group all the same: the others are of workers that failed
-    /// besides, or because of it.
+    /// The first error in time cancels the group, like in `scope`. The others are those of workers
+    /// that failed independently or because of the cancellation.
     ///
     /// # Errors
     ///
-    /// As with `scope`, and never an empty list.
+    /// Like `scope`. The list is never empty.
     ///
     /// # Panics
     ///
-    /// As with `scope`.
+    /// Like `scope`.
     ///
     /// # Examples
     ///
@@ -139,13 +138,13 @@ impl Context {
 
 /// Spawns the workers of a group. See [`Context::scope`].
 ///
-/// It can be copied, and moved into a worker, which may then spawn others:
+/// A `Scope` is `Copy`, so a worker can use it to spawn others:
 ///
 /// ```
 /// use std::{fs, io, path::Path, sync::atomic::{AtomicU64, Ordering}};
 /// use go_context::{Context, Scope};
 ///
-/// /// The size of all files below a directory, with a thread for each directory.
+/// /// Adds up the size of all files below a directory, with a thread for each directory.
 /// fn visit<'scope>(
 ///     s: Scope<'scope, '_, io::Error>,
 ///     dir: &Path,
@@ -170,7 +169,7 @@ impl Context {
 pub struct Scope<'scope, 'env: 'scope, E> {
     group: &'scope Group<E>,
     threads: &'scope dyn Threads<'scope>,
-    /// `'env` stays as it is, as in std's scope: what outlives the scope can be borrowed, and no more.
+    /// Makes `'env` invariant, like in std's scope: only what outlives the scope can be borrowed.
     env: PhantomData<&'env mut &'env ()>,
 }
 
@@ -194,7 +193,7 @@ impl<'scope, E> Scope<'scope, '_, E>
 where
     E: Display + From<io::Error> + Send,
 {
-    /// The group's context, which the workers get too.
+    /// Returns the group's context, which is also passed to the workers.
     ///
     /// # Examples
     ///
@@ -204,7 +203,7 @@ where
     ///
     /// let failed: Result<_, io::Error> = Context::background().scope(|s| {
     ///     s.spawn(|_| -> Result<(), _> { Err(io::Error::other("no more disk")) });
-    ///     s.context().wait(); // `f` can watch the group as well as its workers can
+    ///     s.context().wait(); // `f` can wait for the group to fail, too
     /// });
     /// assert_eq!(failed.unwrap_err().to_string(), "no more disk");
     /// ```
@@ -213,13 +212,14 @@ where
         &self.group.ctx
     }
 
-    /// Lets at most `limit` workers run at once: errgroup's `SetLimit`. At first there is no limit.
+    /// Limits the number of workers that run at once. Equivalent to errgroup's `SetLimit`.
+    /// Initially there is no limit.
     ///
-    /// It may be changed at any time. Workers that run are left alone; with a limit of zero none is
-    /// started until it is raised.
+    /// The limit may be changed at any time. Running workers are not affected; with a limit of zero
+    /// no worker is started until the limit is raised.
     ///
-    /// Without a limit there are as many threads as workers, and some ten thousand of them at once are
-    /// more than most systems can bear.
+    /// Without a limit every worker gets its own thread; most systems cannot run more than roughly
+    /// ten thousand at once.
     ///
     /// # Examples
     ///
@@ -243,17 +243,17 @@ where
         self.group.nudge();
     }
 
-    /// Starts a worker on a thread of its own: errgroup's `Go`.
+    /// Starts a worker on a thread of its own. Equivalent to errgroup's `Go`.
     ///
-    /// Blocks while as many workers run as the [limit](Scope::set_limit) allows. That ends with the
-    /// group's context: when it is done, `f` is dropped and not run. A worker that spawns holds its
-    /// own slot meanwhile, so where all of them do it they may wait for each other; use
-    /// [`try_spawn`](Scope::try_spawn) there.
+    /// Blocks while as many workers are running as the [limit](Scope::set_limit) allows. If the
+    /// group's context is done, `f` is dropped instead of run. A worker that calls `spawn` keeps
+    /// its own slot meanwhile, so workers that all do this may deadlock; use
+    /// [`try_spawn`](Scope::try_spawn) instead.
     ///
-    /// The channel that is returned brings what the worker returns, if that is `Ok`. If it fails,
-    /// panics or is not run, the channel is disconnected with nothing in it, and the group's context is
-    /// done. Receive from it to join the worker, with [`Context::recv`] to do so under a context, or
-    /// drop it.
+    /// The returned channel receives the value if the worker returns `Ok`. If the worker fails,
+    /// panics or is not run, the channel is disconnected without a message, and the group's context
+    /// is done. To join the worker, receive from the channel, for example with [`Context::recv`];
+    /// otherwise drop it.
     ///
     /// # Examples
     ///
@@ -272,7 +272,7 @@ where
     /// assert_eq!(sum.unwrap(), 5050);
     /// ```
     ///
-    /// A worker cannot borrow what `f` owns, for it may run longer:
+    /// A worker cannot borrow what `f` owns, because it may outlive `f`:
     ///
     /// ```compile_fail,E0597
     /// # use std::io;
@@ -284,7 +284,7 @@ where
     /// });
     /// ```
     ///
-    /// nor anything that has to stay on its thread:
+    /// nor anything that is not `Sync`:
     ///
     /// ```compile_fail,E0277
     /// # use std::{cell::Cell, io};
@@ -301,7 +301,7 @@ where
         self.spawn_with(thread::Builder::new(), f)
     }
 
-    /// [`spawn`](Scope::spawn) on a thread with a name, or with a stack of another size.
+    /// Starts a worker like [`spawn`](Scope::spawn), on a thread with a given name or stack size.
     ///
     /// # Panics
     ///
@@ -328,18 +328,18 @@ where
         match self.group.wait_for_slot() {
             Some(slot) => self.start(slot, thread, f),
             None => {
-                drop(f); // which may panic: not with a channel about to be returned, that would leak
+                drop(f); // may panic, so before the channel is made, which would leak
                 bounded(1).1
             }
         }
     }
 
-    /// Starts a worker if a slot is free and the group's context is not done: errgroup's `TryGo`.
-    /// Does not block.
+    /// Starts a worker if a slot is free and the group's context is not done. Equivalent to
+    /// errgroup's `TryGo`. Does not block.
     ///
     /// # Errors
     ///
-    /// What was to be run, if it was not. That is no error of the group.
+    /// Returns `f` if it was not started. That does not make the group fail.
     ///
     /// # Examples
     ///
@@ -353,7 +353,7 @@ where
     /// Context::background().scope(|s| {
     ///     s.set_limit(1);
     ///     for numbers in [[1, 2], [3, 4]] {
-    ///         // Where all threads are busy this one does it.
+    ///         // If all slots are taken, run it on this thread.
     ///         if let Err(f) = s.try_spawn(move |_| sum(s, &numbers)) {
     ///             f(s.context())?;
     ///         }
@@ -370,11 +370,12 @@ where
         self.try_spawn_with(thread::Builder::new(), f)
     }
 
-    /// [`try_spawn`](Scope::try_spawn) on a thread with a name, or with a stack of another size.
+    /// Starts a worker like [`try_spawn`](Scope::try_spawn), on a thread with a given name or stack
+    /// size.
     ///
     /// # Errors
     ///
-    /// As with `try_spawn`.
+    /// Like `try_spawn`.
     ///
     /// # Panics
     ///
@@ -412,7 +413,7 @@ where
         let (group, index) = (slot.group, slot.index);
         let work = Box::new(move || {
             group.catch(|| match f(&group.ctx) {
-                Ok(value) => drop(result.send(value)), // perhaps to nobody
+                Ok(value) => drop(result.send(value)), // the receiver may have been dropped
                 Err(err) => group.fail(index, err),
             });
             group.catch(|| drop(result));
@@ -425,7 +426,7 @@ where
     }
 }
 
-/// std's scope, without its second lifetime, which is that of a variable in [`run`].
+/// std's scope without its second lifetime, which is that of a variable in [`run`].
 trait Threads<'scope>: Sync {
     fn start(
         &'scope self,
@@ -444,12 +445,13 @@ impl<'scope> Threads<'scope> for thread::Scope<'scope, '_> {
     }
 }
 
-/// Runs `f` and the workers it spawns. The errors are in the order of time, at most so many of them.
+/// Runs `f` and the workers it spawns. Returns at most `most_errors` errors, in order of time.
 fn run<'env, T, E, F>(parent: &Context, most_errors: usize, f: F) -> Result<T, Vec<(usize, E)>>
 where
     F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T,
     E: Display + From<io::Error> + Send,
 {
+    timer::retry_refused();
     let (ctx, cancel) = parent.with_cancel_cause();
     let group = Group {
         ctx,
@@ -475,9 +477,9 @@ where
 
     let state = group.state.into_inner();
     if let Some(payload) = state.panic {
-        // Another panic on the way would abort the process.
+        // A panic here must not prevent the first one from being resumed.
         for err in state.errors {
-            unwind::contain(|| drop(err));
+            unwind::catch_and_report(|| drop(err));
         }
         resume_unwind(payload);
     }
@@ -487,24 +489,24 @@ where
 struct Group<E> {
     ctx: Context,
     cancel: CancelCauseFunc,
-    /// How many errors to keep.
+    /// The maximum number of errors to keep.
     most_errors: usize,
     state: Mutex<State<E>>,
-    /// Says that a slot may be free, to one of those who wait. Who gets it passes it on.
+    /// Receives a token when a slot may be free. A waiting thread that takes it sends it on.
     freed: (Sender<()>, Receiver<()>),
 }
 
 struct State<E> {
     limit: usize,
     active: usize,
-    /// How many slots have been given so far.
+    /// How many slots have been taken so far.
     started: usize,
-    /// Whether work was not started because the context was done.
+    /// Whether a worker was not started because the context was done.
     refused: bool,
-    /// With the number of the worker, in the order of time.
+    /// Each with the number of its worker, in order of time.
     errors: Vec<(usize, E)>,
     panic: Option<Box<dyn Any + Send>>,
-    /// Why the group was cancelled: by the first of its errors and panics.
+    /// Why the group was cancelled: the first error or panic.
     cause: Option<Cause>,
 }
 
@@ -523,7 +525,7 @@ impl<E> Default for State<E> {
 }
 
 impl<E> Group<E> {
-    /// Waits for a slot. `None`: the group's context is done.
+    /// Waits for a slot. Returns `None` if the group's context is done.
     fn wait_for_slot(&self) -> Option<Slot<'_, E>> {
         let mut told = false;
         loop {
@@ -540,6 +542,7 @@ impl<E> Group<E> {
             select_biased! {
                 recv(self.ctx.done()) -> _ => {}
                 recv(self.freed.1) -> _ => told = true,
+                recv(timer::retry_channel()) -> _ => {}
             }
         }
     }
@@ -556,16 +559,16 @@ impl<E> Group<E> {
             index: state.started,
         };
         drop(state);
-        // Asked only now: the slot may be that of a worker which has failed.
+        // Checked only now, because the slot may be that of a worker that has failed.
         self.ctx.err().is_none().then_some(slot)
     }
 
-    /// To be called with the lock released, when a slot may have come free.
+    /// Wakes a waiting thread when a slot may be free. Must be called with the lock released.
     fn nudge(&self) {
-        let _ = self.freed.0.try_send(()); // full: somebody is being told already
+        let _ = self.freed.0.try_send(()); // full: another token is on its way already
     }
 
-    /// Runs a step of a worker. A panic in it ends the group.
+    /// Runs a step of a worker. A panic in it cancels the group.
     fn catch(&self, step: impl FnOnce()) {
         let Err(payload) = catch_unwind(AssertUnwindSafe(step)) else {
             return;
@@ -579,14 +582,14 @@ impl<E> Group<E> {
             _ => "panicked".to_owned(),
         };
         let mut later = None;
-        // The panic to be told is the one on record, not what this leads to.
-        unwind::contain(|| {
+        // Only the recorded panic is resumed, not those that this leads to.
+        unwind::catch_and_report(|| {
             self.end(text, |state| match state.panic {
                 Some(_) => later = Some(payload),
                 None => state.panic = Some(payload),
             });
         });
-        unwind::contain(|| drop(later));
+        unwind::catch_and_report(|| drop(later));
     }
 
     fn has_failed(&self) -> bool {
@@ -594,7 +597,7 @@ impl<E> Group<E> {
         state.panic.is_some() || !state.errors.is_empty()
     }
 
-    /// Cancels the group, with the text of whoever came first.
+    /// Cancels the group, with the text of its first error or panic as the cause.
     fn end(&self, text: String, record: impl FnOnce(&mut State<E>)) {
         let own = into_cause(text);
         let mut state = self.state.lock();
@@ -622,7 +625,7 @@ impl<E: Display + From<io::Error>> Group<E> {
         self.catch(|| drop(surplus));
     }
 
-    /// Work that was not started is an error, if there is no other.
+    /// Records an error if a worker was not started and there is no other error.
     fn answer_for_refused(&self) {
         let state = self.state.lock();
         let only = state.refused && state.errors.is_empty();
@@ -634,7 +637,7 @@ impl<E: Display + From<io::Error>> Group<E> {
     }
 }
 
-/// The right to run one worker.
+/// A permit to run one worker.
 struct Slot<'a, E> {
     group: &'a Group<E>,
     index: usize,

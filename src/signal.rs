@@ -76,8 +76,8 @@ use self::listen::Listener;
 use crate::after_func::AfterFunc;
 use crate::context::Context;
 use crate::error::Error;
-use crate::sync::{Arc, Mutex};
-use crate::tree::{self, Node};
+use crate::runtime::sync::{Arc, Mutex};
+use crate::tree::Node;
 
 mod catch;
 mod listen;
@@ -362,7 +362,7 @@ impl Watcher {
             }
             let cause = Arc::new(Received { signal });
             // A `stop` may wait for this thread: code of the user's it leaves to another.
-            tree::cancel(&self.node, Error::Canceled, Some(cause)).hand_over();
+            self.node.cancel_without_user_code(cause);
         }
     }
 }

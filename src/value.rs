@@ -1,22 +1,22 @@
-//! Values: a list that a context shares with all its descendants, and lookup by typed key.
+//! Values: a list that a context shares with its descendants, and lookup by typed key.
 
 use std::any::{type_name, Any, TypeId};
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::iter;
 
-use crate::sync::Arc;
-use crate::unwind::FirstPanic;
+use crate::runtime::sync::Arc;
+use crate::runtime::unwind::FirstPanic;
 
-/// A type whose values are keys of a context, each naming a value of one type.
+/// A type that can be used as a key for the values of a context.
 ///
-/// The type of the value follows from that of the key, so a lookup needs no cast. A key is found
-/// by its type first and then by `==`: two crates that each have a `RequestId` cannot meet, and a
-/// unit struct names one value while an enum or a newtype names many. A built-in type cannot be a
-/// key, for the orphan rule lets no one implement `Key` for it.
+/// The key's type determines the type of the value, so a lookup needs no cast. Keys are compared by
+/// type and then by `==`: two crates that each have a `RequestId` do not collide, and a unit struct
+/// is the key of one value, while an enum or a newtype has many. A built-in type cannot be a key,
+/// because the orphan rule forbids implementing `Key` for it.
 ///
-/// Give the value a type that derefs to what is needed, or that can be changed behind a reference:
-/// contexts hand out `&Value` only.
+/// [`Context::value`](crate::Context::value) returns a shared reference, so choose a type of value
+/// that can be used through one: for a value that changes, a `Mutex` or an atomic.
 ///
 /// # Examples
 ///
@@ -33,7 +33,7 @@ use crate::unwind::FirstPanic;
 /// assert_eq!(ctx.value(&RequestId), Some(&42));
 /// ```
 ///
-/// What Go finds out when the program runs, the compiler finds here. A key has to be comparable:
+/// What Go checks at run time is a compile error here. A key must be comparable:
 ///
 /// ```compile_fail,E0277
 /// struct Uncomparable(Vec<u8>);
@@ -42,7 +42,7 @@ use crate::unwind::FirstPanic;
 /// }
 /// ```
 ///
-/// fully so, which a float is not:
+/// with a total equivalence, which excludes floats:
 ///
 /// ```compile_fail,E0277
 /// #[derive(PartialEq)]
@@ -52,13 +52,13 @@ use crate::unwind::FirstPanic;
 /// }
 /// ```
 ///
-/// it cannot be left out:
+/// a lookup must name a key:
 ///
 /// ```compile_fail,E0277
 /// go_context::Context::background().value(&None::<u8>);
 /// ```
 ///
-/// it has to name the type of its value:
+/// the key must name the type of its value:
 ///
 /// ```compile_fail,E0046
 /// #[derive(PartialEq, Eq)]
@@ -66,7 +66,7 @@ use crate::unwind::FirstPanic;
 /// impl go_context::Key for Nameless {}
 /// ```
 ///
-/// it cannot be a type of somebody else's, such as a string:
+/// it cannot be a type of another crate, such as a string:
 ///
 /// ```compile_fail,E0117
 /// impl go_context::Key for &'static str {
@@ -74,7 +74,7 @@ use crate::unwind::FirstPanic;
 /// }
 /// ```
 ///
-/// and its value is shared between threads:
+/// and its value must be `Send` and `Sync`:
 ///
 /// ```compile_fail,E0277
 /// #[derive(PartialEq, Eq)]
@@ -92,43 +92,53 @@ pub trait Key: Any + Eq + Send + Sync {
 #[derive(Clone, Default)]
 pub(crate) struct Values(Option<Arc<dyn Layer>>);
 
-/// One value, or what else can have values, on top of those before it.
+/// One value, or another source of values, on top of the layers below.
 pub(crate) trait Layer: Send + Sync {
     fn head(&self) -> Head;
 
     fn below(&self) -> Option<&dyn Layer>;
 
-    /// Looks for a value in this layer, and perhaps in some of those below.
+    /// Searches this layer, and perhaps some of those below.
     fn search<'a>(&'a self, key: Wanted<'_>) -> Step<'a>;
 
     fn as_any(&self) -> &dyn Any;
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
-    /// What it adds to the text of a context: nothing, where its node or `display.rs` says it.
+    /// Returns the layer's part of the `Display` output; empty if its node or `display.rs` writes
+    /// it.
     fn text(&self) -> String {
         String::new()
     }
 
-    /// Lets go of the layer, and returns those below if this was the last hold on it; other values
-    /// go into `more`.
+    /// Drops a reference to the layer. If it was the last one, returns the layers below; other
+    /// values are added to `more`.
     fn unlink(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values;
 }
 
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Head {
-    /// Which types of keys there may be in this layer and below.
+    /// The types of the keys in this layer and below.
     pub(crate) types: Types,
-    /// How many derivations lie between this layer and the root, those of nodes counted too.
+    /// How many derivations lie between this layer and the root, including those of nodes.
     pub(crate) depth: u32,
 }
 
-/// How a search goes on.
+/// How a search continues.
 pub(crate) enum Step<'a> {
     /// A reference to a value of the key's type.
     Found(&'a dyn Any),
-    /// With the layers below, and when they have been searched, with other values.
+    /// Continue with the layers below, and then with other values.
     On(Option<&'a dyn Layer>, Option<&'a Values>),
+    /// Continue with these answers, one after the other.
+    Answers(Vec<Answer<'a>>),
+}
+
+pub(crate) enum Answer<'a> {
+    /// A reference to a value of the key's type.
+    Value(&'a dyn Any),
+    /// The value that these values have under the key, if any.
+    In(&'a Values),
 }
 
 /// A reference to a key, and its type.
@@ -138,8 +148,8 @@ pub(crate) struct Wanted<'k> {
     types: Types,
 }
 
-/// A set of types, in which some may seem to be that are not: a bit for each, that of its hash. So a
-/// key of a type that nobody has used is not looked for at all.
+/// A set of key types: a Bloom filter with one hash function. Most lookups with a type of key that
+/// is not in use end here.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Types(u32);
 
@@ -148,7 +158,7 @@ impl Types {
 
     #[inline]
     fn one(id: TypeId) -> Types {
-        /// A type's identity is a hash already.
+        /// A hasher for `TypeId`, which is a hash already.
         struct Fold(u64);
 
         impl Hasher for Fold {
@@ -189,9 +199,10 @@ struct Pair<K: Key> {
     value: K::Value,
 }
 
-/// Keys of one type often follow each other. Among them a search needs no help of the trait.
+/// The layers below a value. Keys of one type often follow each other; a search goes through them
+/// without a virtual call.
 ///
-/// So divided that the two take no more room than the wider one.
+/// The type is laid out so that it takes no more room than its larger variant.
 enum Below<K: Key> {
     Same(Option<Arc<Pair<K>>>),
     Other(Arc<dyn Layer>),
@@ -273,51 +284,7 @@ impl<K: Key> Layer for Pair<K> {
     }
 }
 
-/// The values below, behind a count of references of its own: for a thread that would else share
-/// theirs with many.
-struct Relay {
-    below: Values,
-    head: Head,
-}
-
-impl Layer for Relay {
-    fn head(&self) -> Head {
-        self.head
-    }
-
-    fn below(&self) -> Option<&dyn Layer> {
-        self.below.top()
-    }
-
-    fn search<'a>(&'a self, _: Wanted<'_>) -> Step<'a> {
-        Step::On(self.below(), None)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-
-    fn unlink(self: Arc<Self>, _: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
-        Arc::into_inner(self).map_or_else(Values::default, |relay| relay.below)
-    }
-}
-
 impl Values {
-    /// The same values under a reference count of their own.
-    pub(crate) fn relayed(&self) -> Values {
-        let Some(top) = self.top() else {
-            return Values::default();
-        };
-        Values::new(Relay {
-            head: top.head(),
-            below: self.clone(),
-        })
-    }
-
     pub(crate) fn new(layer: impl Layer + 'static) -> Values {
         Values(Some(Arc::new(layer)))
     }
@@ -334,21 +301,21 @@ impl Values {
 
     #[inline]
     pub(crate) fn get<K: Key>(&self, key: &K) -> Option<&K::Value> {
-        // Asked here, where the type is known to the compiler.
+        // Checked here, where the compiler knows the type.
         if !self.types().meets(Types::one(TypeId::of::<K>())) {
             return None;
         }
         self.find(key)?.downcast_ref()
     }
 
-    /// The nearest value under a key. Where two lists were merged, all of the first comes before the
-    /// second; a list that is reached in many ways is searched once.
+    /// Returns the nearest value under a key. Of two merged lists the first is searched completely
+    /// before the second; a list that is reached in several ways is searched once.
     pub(crate) fn find(&self, key: &dyn Any) -> Option<&dyn Any> {
         let types = Types::one(key.type_id());
         if !self.types().meets(types) {
             return None;
         }
-        let mut pending: Vec<&Values> = Vec::new();
+        let mut pending: Vec<Answer<'_>> = Vec::new();
         let mut searched: BTreeSet<*const Values> = BTreeSet::new();
         let mut next = self.0.as_deref();
         loop {
@@ -357,20 +324,25 @@ impl Values {
                     Step::Found(value) => return Some(value),
                     Step::On(below, other) => {
                         next = below;
-                        pending.extend(other);
+                        pending.extend(other.map(Answer::In));
+                    }
+                    Step::Answers(answers) => {
+                        next = None;
+                        pending.extend(answers.into_iter().rev());
                     }
                 }
             }
             next = loop {
-                let other = pending.pop()?;
-                if searched.insert(other) {
-                    break other.0.as_deref();
+                match pending.pop()? {
+                    Answer::Value(value) => return Some(value),
+                    Answer::In(other) if searched.insert(other) => break other.0.as_deref(),
+                    Answer::In(_) => {}
                 }
             };
         }
     }
 
-    /// From the nearest to the farthest.
+    /// Iterates over the layers from the nearest to the farthest.
     pub(crate) fn layers(&self) -> impl Iterator<Item = &dyn Layer> {
         iter::successors(self.top(), |layer| layer.below())
     }
@@ -399,8 +371,8 @@ impl Values {
     }
 }
 
-/// A long list is let go in a loop: the stack of the thread that drops the last handle may be
-/// small. Every value is dropped, whichever of them panic.
+/// Drops a long list in a loop, because the stack of the dropping thread may be small. Every value
+/// is dropped, even if some of them panic.
 impl Drop for Values {
     #[inline]
     fn drop(&mut self) {

@@ -919,7 +919,7 @@ fn an_after_func_that_panics_harms_only_the_call() {
         ("with_cancel", |ctx| drop(ctx.with_cancel())),
         ("with_timeout", |ctx| drop(ctx.with_timeout(HOUR))),
         ("with_deadline", |ctx| {
-            drop(ctx.with_deadline(Instant::now()))
+            drop(ctx.with_deadline(Instant::now() + HOUR))
         }),
         ("merge", |ctx| drop(ctx.merge(&Context::background()))),
         ("merge as other", |ctx| {
@@ -1051,28 +1051,29 @@ fn a_value_that_panics_does_so_to_who_asks() {
 }
 
 #[test]
-fn a_deadline_that_panics_does_so_to_who_asks() {
-    let (close, done) = channel();
-    let fails = Arc::new(AtomicBool::new(false));
-    let flag = fails.clone();
-    let ctx = Mock::new(done)
-        .hook(move |called| {
-            assert!(
-                called != "deadline" || !flag.load(Ordering::SeqCst),
-                "fails"
-            );
-        })
-        .context();
-    let (child, _cancel) = ctx.with_cancel();
-    fails.store(true, Ordering::SeqCst);
-    assert!(panics(|| assert_eq!(ctx.deadline(), None)));
-    assert!(panics(|| drop(ctx.with_cancel())));
-    assert_eq!(child.deadline(), None);
-    drop(close);
-    assert_ends(&child, Error::Canceled, CANCELED);
-}
+fn custom_deadline_is_asked_once_and_panics_there() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let mock = |panics: bool| {
+        let (close, done) = channel();
+        let calls = calls.clone();
+        let mock = Mock::new(done).hook(move |called| {
+            if called == "deadline" {
+                calls.fetch_add(1, Ordering::SeqCst);
+                assert!(!panics, "fails");
+            }
+        });
+        (mock, close)
+    };
+    let (fails, _close) = mock(true);
+    assert!(panics(|| drop(fails.context())));
+    assert_eq!(calls.swap(0, Ordering::SeqCst), 1);
 
-// Deadlines
+    let (answers, _close) = mock(false);
+    let ctx = answers.context();
+    let (child, _cancel) = ctx.with_cancel();
+    assert_eq!((ctx.deadline(), child.deadline()), (None, None));
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
 
 #[test]
 fn a_past_deadline_of_an_open_context_leaves_a_later_one_open() {

@@ -96,9 +96,17 @@ fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
     let (unseen, left) = costs(|| have(&parent));
     assert!(unseen < alone + SLACK, "{unseen} bytes, {alone} of nobody");
     assert!(left < SLACK, "{left} bytes left");
-    let (seen, left) = costs(|| {
+    // Nor does it when they are asked for their error.
+    let (asked, left_asked) = costs(|| {
         let children = have(&parent);
         assert!(children.iter().all(|(child, _)| child.err().is_none()));
+        children
+    });
+    assert!(asked < alone + SLACK, "{asked} bytes, {alone} of nobody");
+    assert!(left_asked < SLACK, "{left_asked} bytes left");
+    let (seen, left) = costs(|| {
+        let children = have(&parent);
+        children.iter().for_each(|(child, _)| drop(child.done()));
         children
     });
     assert!(seen > unseen, "{seen} bytes, {unseen} unseen");

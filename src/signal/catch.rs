@@ -19,7 +19,7 @@ use signal_hook::{flag, low_level, SigId};
 
 use super::listen::{self, Listener};
 use super::names;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::runtime::sync::{Arc, AtomicBool, Mutex, Ordering};
 
 /// Every signal that was ever caught. No code of the user's runs under this lock, and no handler asks
 /// for it.

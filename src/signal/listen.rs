@@ -17,7 +17,7 @@ mod socket {
     use signal_hook::low_level::pipe;
     use signal_hook::{flag, SigId};
 
-    use crate::sync::{Arc, AtomicUsize, Ordering};
+    use crate::runtime::sync::{Arc, AtomicUsize, Ordering};
 
     /// To be rung by a signal.
     pub(in crate::signal) struct Bell {
@@ -84,7 +84,7 @@ mod polled {
 
     use signal_hook::{flag, SigId};
 
-    use crate::sync::{Arc, AtomicUsize, Ordering};
+    use crate::runtime::sync::{Arc, AtomicUsize, Ordering};
 
     /// How long a signal may have to wait.
     const PERIOD: Duration = Duration::from_millis(50);

@@ -1,9 +1,9 @@
-//! A table that gives out a slot and takes it back in constant time.
+//! A table that allocates and frees slots in constant time.
 //!
-//! A single value, the most frequent case, lies in the table itself.
+//! A single value, the most frequent case, is stored in the table itself.
 
-use std::mem;
-use std::vec;
+use std::iter::{Chain, FilterMap};
+use std::{mem, option, vec};
 
 #[derive(Default)]
 pub(crate) enum Slab<T> {
@@ -21,35 +21,52 @@ pub(crate) struct Slots<T> {
     live: u32,
 }
 
-pub(crate) enum Slot<T> {
-    /// A free slot, and the next free one.
-    Vacant(u32),
-    Taken(T),
-}
+/// A value, or the next vacant slot.
+type Slot<T> = Result<T, u32>;
 
 /// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// How many slots an empty table may keep for those to come.
+/// How many slots an empty table may keep.
 const SPARE: usize = 16;
 
 impl<T> Slab<T> {
     /// # Panics
     ///
-    /// With 2^32 - 1 values in the table.
+    /// With 2^31 values in the table.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
-        if let Slab::Many(slots) = self {
-            return slots.insert(value);
+        match self {
+            Slab::Many(slots) => return slots.insert(value),
+            Slab::Empty => {
+                *self = Slab::One(value);
+                return 0;
+            }
+            Slab::One(_) => {}
         }
-        let (filled, slot) = match mem::take(self) {
-            Slab::One(first) => (Slab::Many(Box::new(Slots::of(first, value))), 1),
-            _ => (Slab::One(value), 0),
-        };
-        *self = filled;
-        slot
+        let slots = mem::take(self)
+            .into_iter()
+            .map(Ok)
+            .chain([Ok(value)])
+            .collect();
+        let (vacant, live) = (NONE, 2);
+        *self = Slab::Many(Box::new(Slots {
+            slots,
+            vacant,
+            live,
+        }));
+        1
     }
 
-    /// Frees a slot and returns what was in it, if there was anything.
+    /// Returns the value in a slot, if there is one.
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        match self {
+            Slab::One(value) if slot == 0 => Some(value),
+            Slab::Many(slots) => slots.slots.get_mut(slot as usize)?.as_mut().ok(),
+            _ => None,
+        }
+    }
+
+    /// Frees a slot and returns its value, if there was one.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
         match self {
             Slab::Many(slots) => slots.remove(slot),
@@ -69,86 +86,66 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Whether the table is empty, and larger than is worth keeping.
-    pub(crate) fn is_spent(&self) -> bool {
+    /// Returns how many slots there are, vacant ones included.
+    pub(crate) fn slots(&self) -> usize {
         match self {
-            Slab::Many(slots) => slots.live == 0 && slots.slots.capacity() > SPARE,
-            _ => false,
+            Slab::Empty => 0,
+            Slab::One(_) => 1,
+            Slab::Many(slots) => slots.slots.len(),
         }
+    }
+
+    /// Returns whether the table is empty and larger than is worth keeping.
+    pub(crate) fn is_spent(&self) -> bool {
+        matches!(self, Slab::Many(slots) if slots.live == 0 && slots.slots.capacity() > SPARE)
     }
 }
 
 impl<T> Slots<T> {
-    fn of(first: T, second: T) -> Slots<T> {
-        Slots {
-            slots: vec![Slot::Taken(first), Slot::Taken(second)],
-            vacant: NONE,
-            live: 2,
-        }
-    }
-
     fn insert(&mut self, value: T) -> u32 {
-        let taken = Slot::Taken(value);
-        if let Some(free) = self.slots.get_mut(self.vacant as usize) {
-            if let Slot::Vacant(next) = mem::replace(free, taken) {
-                self.live += 1;
-                return mem::replace(&mut self.vacant, next);
-            }
-            unreachable!("only vacant slots are in the list of vacant slots");
-        }
-        let slot = u32::try_from(self.slots.len()).unwrap_or(NONE);
-        assert!(slot != NONE, "a context has at most 2^32 - 1 children");
-        self.slots.push(taken);
         self.live += 1;
+        let slot = self.vacant;
+        if let Some(vacant @ Err(_)) = self.slots.get_mut(slot as usize) {
+            self.vacant = mem::replace(vacant, Ok(value)).err().unwrap_or(NONE);
+            return slot;
+        }
+        let slot = self.slots.len() as u32;
+        assert!(
+            self.slots.len() < 1 << 31,
+            "a context has at most 2^31 children"
+        );
+        self.slots.push(Ok(value));
         slot
     }
 
     fn remove(&mut self, slot: u32) -> Option<T> {
-        let place = self.slots.get_mut(slot as usize)?;
-        match mem::replace(place, Slot::Vacant(self.vacant)) {
-            Slot::Taken(value) => {
-                self.vacant = slot;
-                self.live -= 1;
-                Some(value)
-            }
-            vacant => {
-                *place = vacant;
-                None
-            }
-        }
+        let place = self
+            .slots
+            .get_mut(slot as usize)
+            .filter(|place| place.is_ok())?;
+        let removed = mem::replace(place, Err(self.vacant));
+        self.vacant = slot;
+        self.live -= 1;
+        removed.ok()
     }
 }
 
 /// The values of a [`Slab`], in the order of their slots.
-pub(crate) enum IntoIter<T> {
-    One(Option<T>),
-    Many(vec::IntoIter<Slot<T>>),
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        match self {
-            IntoIter::One(value) => value.take(),
-            IntoIter::Many(slots) => slots.find_map(|slot| match slot {
-                Slot::Taken(value) => Some(value),
-                Slot::Vacant(_) => None,
-            }),
-        }
-    }
-}
+pub(crate) type IntoIter<T> =
+    Chain<option::IntoIter<T>, FilterMap<vec::IntoIter<Slot<T>>, fn(Slot<T>) -> Option<T>>>;
 
 impl<T> IntoIterator for Slab<T> {
     type Item = T;
     type IntoIter = IntoIter<T>;
 
     fn into_iter(self) -> IntoIter<T> {
-        match self {
-            Slab::Empty => IntoIter::One(None),
-            Slab::One(value) => IntoIter::One(Some(value)),
-            Slab::Many(slots) => IntoIter::Many(slots.slots.into_iter()),
-        }
+        let (one, many) = match self {
+            Slab::Empty => (None, Vec::new()),
+            Slab::One(value) => (Some(value), Vec::new()),
+            Slab::Many(slots) => (None, slots.slots),
+        };
+        one.into_iter()
+            .chain(many.into_iter().filter_map(Result::ok as fn(_) -> _))
     }
 }
 

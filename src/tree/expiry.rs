@@ -1,0 +1,67 @@
+//! Deadlines of nodes: arm, disarm, expire.
+
+use std::mem;
+
+use super::phase::{CauseIn, End};
+use super::propagate::Propagation;
+use super::{Kind, Node, State};
+use crate::error::Error;
+use crate::runtime::slab;
+use crate::runtime::sync::{Arc, Weak};
+use crate::runtime::timer::{self, Inserted, OnExpire, Task, TimerId};
+use crate::runtime::timestamp::Timestamp;
+
+impl Node {
+    /// Adds the timer of a node that has just been registered, under the node's lock: so a claim,
+    /// which takes the lock too, finds the timer.
+    pub(super) fn arm(self: &Arc<Self>, state: &mut State) -> Inserted {
+        let timer: Weak<Node> = Arc::downgrade(self);
+        let inserted = timer::insert(self.deadline, timer);
+        state.timer_shard = inserted.id.shard;
+        state.timer_slot = inserted.id.slot;
+        state.timer_number = inserted.id.number;
+        inserted
+    }
+
+    /// Returns whether the node has a deadline of its own that has passed.
+    pub(super) fn is_past(&self) -> bool {
+        self.kind == Kind::Deadline && self.deadline <= Timestamp::now()
+    }
+
+    pub(super) fn expired(&self) -> End {
+        End {
+            error: Error::DeadlineExceeded,
+            cause: match self.extra.get() {
+                Some(_) => CauseIn::Node,
+                None => CauseIn::Error,
+            },
+        }
+    }
+}
+
+impl State {
+    /// Takes the pending timer, for the caller to remove it with the lock released.
+    pub(super) fn take_timer(&mut self) -> Option<TimerId> {
+        let slot = mem::replace(&mut self.timer_slot, slab::NONE);
+        (slot != slab::NONE).then_some(TimerId {
+            shard: self.timer_shard,
+            slot,
+            number: self.timer_number,
+        })
+    }
+}
+
+impl OnExpire for Node {
+    fn expire(self: Arc<Self>, steps: &mut u32, rest: &mut Vec<Task>) {
+        let end = self.expired();
+        let mut propagation = Propagation::at(self, end);
+        if propagation.run_briefly(steps) {
+            propagation.deferred.hand_over_with(rest);
+        } else {
+            timer::hand_over_first(Box::new(move || {
+                propagation.run();
+                propagation.deferred.run();
+            }));
+        }
+    }
+}

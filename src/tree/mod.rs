@@ -1,0 +1,327 @@
+//! The cancellation tree.
+//!
+//! A [`Node`] is the place of one context in the tree. It owns its parent, and its parent has only
+//! a weak reference to it: a child keeps its parent alive, but a parent never keeps a child alive.
+//!
+//! # Registered late
+//!
+//! Most contexts are derived, passed on and dropped without anything waiting for them. So a node
+//! begins *unregistered*: it is not in its parent's table and its timer is not set. It is done when
+//! its parent is, so `err` asks the ancestors. It is registered when it gets a done channel, a
+//! callback or a registered child, or after a number of such questions; and when it is made, if its
+//! end cannot be told from its one parent: with a deadline under a parent that can be cancelled,
+//! with two parents, or under a custom context.
+//!
+//! # Invariants
+//!
+//! 1. The parents of a registered node are registered.
+//! 2. A node's phase becomes `Open`, `Closing`, or `Done` after these, under the node's lock, except
+//!    in a node that is being dropped. It becomes `Done` without the lock only from `Unregistered`.
+//! 3. The cancellation that changes the phase of a registered node has *claimed* it: it alone takes
+//!    the table of children, closes the channels and hands over the callbacks.
+//! 4. Children are inserted only while the node is `Open`, under the lock of the table. So a child
+//!    either is in the table when the node is claimed, or finds the node claimed.
+//! 5. Done channels are made only while the node is `Open`, under its lock. So a claim that finds no
+//!    channel has none to close.
+//! 6. A claimed node with children is *busy* until all its descendants are done.
+//! 7. A node leaves its parent's table when it and all its descendants are done, or when it is
+//!    dropped. So another cancellation, coming from above, finds it and waits.
+//! 8. A node being dropped has no descendants, because each would own it.
+//!
+//! # Locks
+//!
+//! A thread that holds a node's lock may take that of one of its parents, or of a timer queue, and
+//! no other lock of the tree. A parent is older than its child, so there is no circle. No foreign
+//! code runs under a lock: channels are closed, callbacks handed over and everything that may own a
+//! value of the user's is dropped with all locks released.
+
+mod abandon;
+mod callback;
+mod children;
+mod done;
+mod expiry;
+mod external;
+pub(crate) mod phase;
+mod propagate;
+mod register;
+mod status;
+
+use std::mem::size_of;
+use std::panic::RefUnwindSafe;
+use std::time::Instant;
+
+use once_cell::race::OnceBox;
+use once_cell::sync::Lazy;
+
+use crate::error::Cause;
+use crate::runtime::slab;
+use crate::runtime::sync::{Arc, AtomicU8, Condvar, Mutex};
+use crate::runtime::timestamp::Timestamp;
+
+pub(crate) use self::callback::Callback;
+use self::children::{ChildSlot, Table};
+use self::done::DoneChannels;
+pub(crate) use self::external::{External, ExternalSource};
+use self::phase::{AtomicPhase, LinkIndex, Phase};
+
+pub(crate) struct Node {
+    /// `None` under `Context::background`, which has no node.
+    parent: Option<Arc<Node>>,
+    /// The node's place in the parent's table.
+    slot: ChildSlot,
+    kind: Kind,
+    /// What a node of this kind has besides.
+    extra: OnceBox<Extra>,
+    /// The node's own deadline or an inherited one, whichever is earlier.
+    deadline: Timestamp,
+    /// How many derivations lie between the node and the root, including those of values.
+    depth: u32,
+    phase: AtomicPhase,
+    /// How often the node was asked for its error while unregistered.
+    questions: AtomicU8,
+    /// How often its lock was found taken by a thread that inserts a child.
+    contention: AtomicU8,
+    /// Made by the first call of `done`, or when the node is found to be contended.
+    done: OnceBox<DoneChannels>,
+    state: Mutex<State>,
+    /// Notified when the node is no longer busy, or a child in a taken table has been dropped, if
+    /// `State::is_awaited`.
+    progress: Condvar,
+}
+
+/// With the two counts of an `Arc` and the two handles that `with_cancel` returns, a context takes 136
+/// bytes: 8 less than the documentation promises.
+const _: () = assert!(cfg!(model) || size_of::<Node>() <= 88 || size_of::<usize>() != 8);
+
+struct State {
+    /// Taken by the cancellation that claims the node.
+    children: Table,
+    /// The parts of the pending timer's `TimerId`, or `slab::NONE` as its slot.
+    timer_slot: u32,
+    timer_number: u32,
+    timer_shard: u8,
+    is_busy: bool,
+    is_awaited: bool,
+    /// How many children were dropped after a cancellation had taken the table with them in it.
+    dropped: u32,
+}
+
+/// How a node was made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Todo,
+    Cancel,
+    Deadline,
+    /// To be cancelled by signals.
+    Signals,
+    Merge,
+    /// Owns its parent, and is not done with it.
+    WithoutCancel,
+    /// A context that is not the crate's own. The node's phase says how far its end has been
+    /// propagated to its children.
+    Custom,
+}
+
+pub(crate) enum Extra {
+    /// Of `Cancel`: the cause that a cancellation of this node gave. Of `Deadline`: the cause that was
+    /// given for when it passes.
+    Cause(Cause),
+    /// Of `Signals`: their names, as they are printed, and the cause.
+    Signals(Box<(String, OnceBox<Cause>)>),
+    /// Of `Merge`: the second parent, if it has a node.
+    Second(Arc<Node>, ChildSlot),
+    /// Of `Custom`.
+    External(Box<External>),
+}
+
+impl Node {
+    /// Returns the node of `Context::todo`.
+    pub(crate) fn todo() -> Arc<Node> {
+        static TODO: Lazy<Arc<Node>> =
+            Lazy::new(|| Node::new(None, Kind::Todo, 0, Timestamp::NONE, None));
+        TODO.clone()
+    }
+
+    #[inline]
+    fn new(
+        parent: Option<Arc<Node>>,
+        kind: Kind,
+        depth: u32,
+        deadline: Timestamp,
+        extra: Option<Extra>,
+    ) -> Arc<Node> {
+        let phase = match kind {
+            Kind::Todo | Kind::WithoutCancel => Phase::Open,
+            _ => Phase::Unregistered,
+        };
+        Arc::new(Node {
+            parent,
+            slot: ChildSlot::default(),
+            kind,
+            extra: extra.map_or_else(OnceBox::new, |extra| OnceBox::with_value(Box::new(extra))),
+            deadline,
+            depth,
+            phase: AtomicPhase::new(phase),
+            questions: AtomicU8::new(0),
+            contention: AtomicU8::new(0),
+            done: OnceBox::new(),
+            state: Mutex::new(State {
+                children: Table::default(),
+                timer_slot: slab::NONE,
+                timer_number: 0,
+                timer_shard: 0,
+                is_busy: false,
+                is_awaited: false,
+                dropped: 0,
+            }),
+            progress: Condvar::new(),
+        })
+    }
+
+    /// Creates a child that is cancelled by itself or with its parent.
+    #[inline]
+    pub(crate) fn with_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
+        let (deadline, is_under_custom) = match &parent {
+            Some(parent) => (parent.deadline, parent.kind == Kind::Custom),
+            None => (Timestamp::NONE, false),
+        };
+        let node = Node::new(parent, Kind::Cancel, depth, deadline, None);
+        if is_under_custom {
+            node.register();
+        }
+        node
+    }
+
+    /// Creates a child to be cancelled by signals.
+    #[cfg_attr(not(feature = "signal"), allow(dead_code))]
+    pub(crate) fn with_signals(parent: Option<Arc<Node>>, depth: u32, names: String) -> Arc<Node> {
+        let deadline = earliest_deadline([&parent]);
+        let extra = Extra::Signals(Box::new((names, OnceBox::new())));
+        let node = Node::new(parent, Kind::Signals, depth, deadline, Some(extra));
+        node.register();
+        node
+    }
+
+    /// Creates a child with a deadline of its own, unless the parent's comes first. If `is_ahead`, the
+    /// deadline cannot have passed yet, and the clock is not read.
+    pub(crate) fn with_deadline(
+        parent: Option<Arc<Node>>,
+        depth: u32,
+        deadline: Timestamp,
+        is_ahead: bool,
+        cause: Option<Cause>,
+    ) -> Arc<Node> {
+        if deadline == Timestamp::NONE || earliest_deadline([&parent]) < deadline {
+            drop(cause); // before the node is made, which would leak if this panicked
+            return Node::with_cancel(parent, depth);
+        }
+        let extra = cause.map(Extra::Cause);
+        let node = Node::new(parent, Kind::Deadline, depth, deadline, extra);
+        if node.parent().is_some_and(|parent| parent.is_cancellable()) {
+            node.register_ancestors();
+            node.register_under_parents(!is_ahead && node.is_past(), false);
+        }
+        node
+    }
+
+    /// Creates a child that is never done.
+    pub(crate) fn without_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
+        Node::new(parent, Kind::WithoutCancel, depth, Timestamp::NONE, None)
+    }
+
+    /// Creates a child of two parents.
+    pub(crate) fn merge(
+        first: Option<Arc<Node>>,
+        second: Option<Arc<Node>>,
+        depth: u32,
+    ) -> Arc<Node> {
+        let deadline = earliest_deadline([&first, &second]);
+        let second = second.map(|second| Extra::Second(second, ChildSlot::default()));
+        let node = Node::new(first, Kind::Merge, depth, deadline, second);
+        node.register();
+        node
+    }
+
+    /// Creates the root of a custom context. If it hands out the done channel of the context that it
+    /// wraps, it is a child of that one, and nothing has to watch it.
+    pub(crate) fn custom(
+        external: External,
+        wrapped: Option<&Arc<Node>>,
+        deadline: Option<Instant>,
+    ) -> Arc<Node> {
+        let parent = wrapped.filter(|node| node.hands_out(&external.done()));
+        let deadline = deadline.map_or(Timestamp::NONE, Timestamp::from);
+        let extra = Extra::External(Box::new(external));
+        let node = Node::new(parent.cloned(), Kind::Custom, 0, deadline, Some(extra));
+        node.register();
+        node
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    #[inline]
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline.instant()
+    }
+
+    pub(crate) fn parent(&self) -> Option<&Arc<Node>> {
+        self.parent.as_ref()
+    }
+
+    /// Returns the custom context of a node that is one.
+    #[inline]
+    pub(crate) fn external(&self) -> Option<&External> {
+        match self.extra.get().filter(|_| self.kind == Kind::Custom) {
+            Some(Extra::External(external)) => Some(external),
+            _ => None,
+        }
+    }
+
+    /// Returns the names of the signals that cancel the node.
+    pub(crate) fn signal_names(&self) -> Option<&str> {
+        match self.extra.get() {
+            Some(Extra::Signals(signals)) => Some(&signals.0),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_cancellable(&self) -> bool {
+        match self.kind {
+            Kind::Todo | Kind::WithoutCancel => false,
+            Kind::Custom => self.external().is_some_and(External::is_cancellable),
+            _ => true,
+        }
+    }
+
+    /// Returns a parent, and the node's place in its table.
+    fn link(&self, index: LinkIndex) -> Option<(&Arc<Node>, &ChildSlot)> {
+        match (index, self.extra.get()) {
+            (LinkIndex::First, _) => Some((self.parent.as_ref()?, &self.slot)),
+            (LinkIndex::Second, Some(Extra::Second(node, slot))) => Some((node, slot)),
+            (LinkIndex::Second, _) => None,
+        }
+    }
+
+    fn parents(&self) -> impl Iterator<Item = &Arc<Node>> {
+        let second = self.link(LinkIndex::Second).map(|(parent, _)| parent);
+        self.parent.iter().chain(second)
+    }
+}
+
+fn earliest_deadline<const N: usize>(parents: [&Option<Arc<Node>>; N]) -> Timestamp {
+    let parents = parents.into_iter().flatten();
+    parents
+        .map(|parent| parent.deadline)
+        .min()
+        .unwrap_or(Timestamp::NONE)
+}
+
+// What threads share of a node is behind locks and atomics that no panic leaves half changed.
+impl RefUnwindSafe for Node {}

@@ -1,0 +1,295 @@
+//! Children and callbacks: how they get into the tables of their parents, and out again.
+//!
+//! A node is registered under its own lock, so that one thread does it, and a cancellation from above
+//! that finds the node in its parent's table waits until that is finished. Only a thread that ends an
+//! unregistered node does without the lock; then the node leaves the tables again.
+
+use super::children::{Child, ChildSlot, Removed, ShardedTable, CONTENDED_AFTER, MOST_IN_SHARD};
+use super::done::DoneChannels;
+use super::external::{External, Unregister, WatchStep};
+use super::phase::{CauseIn, End, LinkIndex, Phase};
+use super::{Callback, Kind, Node, State};
+use std::mem;
+
+use crate::runtime::sharded::Sharded;
+use crate::runtime::sync::{Arc, MutexGuard, Ordering};
+use crate::runtime::timer;
+use crate::runtime::unwind::FirstPanic;
+
+/// Whether a node that leaves its parents is alive or being dropped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unlink {
+    Alive,
+    Dropping,
+}
+
+impl Node {
+    /// Registers the node with its parents and the timer, and before that all unregistered ancestors.
+    pub(super) fn register(self: &Arc<Self>) {
+        self.register_ancestors();
+        self.register_under_parents(self.is_past(), false);
+    }
+
+    pub(super) fn register_ancestors(self: &Arc<Self>) {
+        let (mut below, mut node) = (Vec::new(), self);
+        loop {
+            if let Some(parent) = node.parents().find(|parent| parent.is_unregistered()) {
+                below.push(mem::replace(&mut node, parent));
+                continue;
+            }
+            let Some(child) = below.pop() else { return };
+            node.register_under_parents(node.is_past(), false);
+            node = child;
+        }
+    }
+
+    pub(super) fn is_unregistered(&self) -> bool {
+        self.phase.is_unregistered()
+    }
+
+    /// Registers a node whose parents are registered. `is_past` says whether its own deadline has passed,
+    /// and `with_done` whether its done channel is to be made at once.
+    pub(super) fn register_under_parents(self: &Arc<Self>, is_past: bool, with_done: bool) {
+        for parent in self.parents() {
+            parent.propagate_external();
+        }
+        let mut state = self.state.lock();
+        if !self.is_unregistered() {
+            return;
+        }
+        let inserted = self.insert_into_parents();
+        if inserted.is_ok() && self.phase.open() {
+            let is_pending = self.kind == Kind::Deadline && !is_past;
+            let armed = is_pending.then(|| self.arm(&mut state));
+            if with_done {
+                self.done.get_or_init(DoneChannels::new);
+            }
+            drop(state);
+            armed.into_iter().for_each(timer::wake_for);
+            if is_past {
+                self.propagate(self.expired()).run();
+            }
+            let mut panics = FirstPanic::default();
+            for parent in self.parents() {
+                panics.catch(|| parent.watch_external());
+            }
+            return panics.resume();
+        }
+        let unregister = self.unlink(Unlink::Alive);
+        drop(state);
+        if let Err(index) = inserted {
+            self.finish_like_parent(index);
+        }
+        unregister.into_iter().for_each(Unregister::call);
+    }
+
+    /// Fails with the link to a parent that has been claimed.
+    fn insert_into_parents(self: &Arc<Self>) -> Result<(), LinkIndex> {
+        for index in LinkIndex::ALL {
+            let link = self
+                .link(index)
+                .filter(|(parent, _)| parent.is_cancellable());
+            if let Some((parent, slot)) = link {
+                let child = Child::Node(Arc::downgrade(self), index);
+                parent.insert_child(child, slot).map_err(|_| index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends an unregistered node as its parent has ended, once the parent's channels are closed.
+    fn finish_like_parent(&self, index: LinkIndex) {
+        let Some((parent, _)) = self.link(index) else {
+            return;
+        };
+        parent.wait_closed();
+        let (error, cause) = match (parent.external(), parent.phase.load().end()) {
+            (Some(external), _) => (parent.outcome(external).error, CauseIn::Custom(index)),
+            (None, Some(end)) => (end.error, CauseIn::Parent(index)),
+            (None, None) => return,
+        };
+        self.phase.finish_unregistered(End { error, cause });
+    }
+
+    /// Ends an unregistered node if one of its ancestors is done or its own deadline has passed.
+    pub(super) fn end_if_due(self: &Arc<Self>) {
+        match self.is_past() {
+            true => self.register(),
+            false => drop(self.ancestors_err()),
+        }
+    }
+
+    /// Inserts a child into the table of this node, unless the node has been claimed.
+    fn insert_child(&self, child: Child, slot: &ChildSlot) -> Result<(), Phase> {
+        if let Some(shards) = self.shards() {
+            let index = shards.index();
+            let mut table = shards.get(index).lock();
+            if table.slots() < MOST_IN_SHARD {
+                return slot.insert(child, &mut table, Some(index), &self.phase);
+            }
+        }
+        let mut state = self.lock_to_insert();
+        slot.insert(child, &mut state.children, None, &self.phase)
+    }
+
+    /// Takes the lock, and splits the table into shards if the lock was found taken too often. The
+    /// watch of a custom context needs all its children in one table.
+    fn lock_to_insert(&self) -> MutexGuard<'_, State> {
+        if let Some(state) = self.state.try_lock() {
+            return state;
+        }
+        let state = self.state.lock();
+        let contention = self.contention.load(Ordering::Relaxed);
+        if contention < CONTENDED_AFTER {
+            self.contention.store(contention + 1, Ordering::Relaxed);
+        } else if self.kind != Kind::Custom && self.phase.load() == Phase::Open {
+            // Under the lock and while the node is open, so that a claim finds it.
+            let shards = &self.done.get_or_init(DoneChannels::new).children;
+            shards.get_or_init(|| Box::new(Sharded::new(Default::default)));
+        }
+        state
+    }
+
+    /// Returns the tables of a contended node.
+    pub(super) fn shards(&self) -> Option<&ShardedTable> {
+        self.done.get()?.children.get()
+    }
+
+    /// Removes a child from the table of this node. Returns `Err` if a cancellation has taken the
+    /// table, and otherwise what was registered with a custom context for its last child.
+    fn remove_child(&self, slot: &ChildSlot) -> Result<Option<Unregister>, ()> {
+        let removed: Removed;
+        let mut unregister = None;
+        match slot.shard().zip(self.shards()) {
+            Some((shard, shards)) => {
+                let mut table = shards.get(shard).lock();
+                removed = slot.remove(&mut table).ok_or(())?;
+            }
+            None => {
+                let mut state = self.state.lock();
+                removed = slot.remove(&mut state.children).ok_or(())?;
+                if let Some(external) = self.external() {
+                    if state.children.is_empty() {
+                        unregister = external.idle();
+                    }
+                }
+            }
+        }
+        drop(removed);
+        Ok(unregister)
+    }
+
+    /// Takes the node out of the tables of its parents.
+    ///
+    /// A cancellation that has taken a parent's table will come to the node and find it done. If the
+    /// node is being dropped it cannot, and waits for a report instead.
+    pub(super) fn unlink(&self, unlink: Unlink) -> Vec<Unregister> {
+        let mut unregister = Vec::new();
+        for index in LinkIndex::ALL {
+            let Some((parent, slot)) = self.link(index).filter(|(_, slot)| slot.is_set()) else {
+                continue;
+            };
+            match parent.remove_child(slot) {
+                Ok(registered) => unregister.extend(registered),
+                Err(()) if unlink == Unlink::Dropping => {
+                    slot.clear();
+                    parent.report_dropped();
+                }
+                Err(()) => {}
+            }
+        }
+        unregister
+    }
+
+    fn report_dropped(&self) {
+        let mut state = self.state.lock();
+        state.dropped += 1;
+        let is_awaited = state.is_awaited;
+        drop(state);
+        if is_awaited {
+            self.progress.notify_all();
+        }
+    }
+
+    /// Has `callback` run once the node is done: at once if it is done already.
+    pub(crate) fn add_callback(self: &Arc<Self>, callback: &Arc<Callback>) {
+        timer::retry_refused();
+        if self.is_unregistered() {
+            self.register();
+        }
+        self.propagate_external();
+        let child = Child::Callback(callback.clone());
+        match self.insert_child(child, &callback.slot) {
+            Ok(()) => self.watch_external(),
+            Err(_) => {
+                self.wait_closed(); // the callback finds its context done
+                timer::hand_over(callback.clone().take_to_run().into_iter().collect());
+            }
+        }
+    }
+
+    /// Gives back the slot of a callback that has been taken back.
+    pub(crate) fn remove_callback(&self, callback: &Callback) {
+        if let Ok(Some(unregister)) = self.remove_child(&callback.slot) {
+            unregister.call();
+        }
+    }
+
+    /// Propagates the end of a custom context that is done, unless that has begun.
+    pub(super) fn propagate_external(self: &Arc<Self>) {
+        if let Some(external) = self.external() {
+            if self.phase.load() == Phase::Open && external.is_done() {
+                self.end_external(external);
+            }
+        }
+    }
+
+    fn end_external(self: &Arc<Self>, external: &External) {
+        let (error, cause) = match &self.parent {
+            // It ends with the context that it wraps. The cancellation of that one is on its way.
+            Some(parent) => match parent.err() {
+                Some(error) => (error, CauseIn::Parent(LinkIndex::First)),
+                None => return,
+            },
+            None => (self.outcome(external).error, CauseIn::Node),
+        };
+        self.propagate(End { error, cause }).run();
+    }
+
+    /// Has a custom context watched while it has children. One that is done with the context that it
+    /// wraps needs no watch.
+    fn watch_external(self: &Arc<Self>) {
+        let (Some(external), None) = (self.external(), &self.parent) else {
+            return;
+        };
+        let node = Arc::downgrade(self);
+        let on_done = move || {
+            if let Some(node) = node.upgrade() {
+                node.external()
+                    .into_iter()
+                    .for_each(|external| node.end_external(external));
+            }
+        };
+        let state = self.state.lock();
+        let step = external.begin_watch(!state.children.is_empty());
+        drop(state);
+        match step {
+            WatchStep::None => {}
+            WatchStep::Wait(control) => external.start_thread(control, self, on_done),
+            WatchStep::Ask => {
+                let mut panics = FirstPanic::default();
+                let mut registered = None;
+                panics.catch(|| registered = external.ask(on_done.clone()));
+                let state = self.state.lock();
+                let is_needed = !state.children.is_empty();
+                let (step, unregister) = external.asked(registered, is_needed);
+                drop(state);
+                if let WatchStep::Wait(control) = step {
+                    external.start_thread(control, self, on_done);
+                }
+                unregister.into_iter().for_each(Unregister::call);
+                panics.resume();
+            }
+        }
+    }
+}
