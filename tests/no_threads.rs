@@ -5,14 +5,18 @@
 
 #![cfg(target_os = "linux")]
 
+use std::env;
 use std::fs;
 use std::io;
-use std::sync::{Arc, Barrier};
+use std::path::Path;
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutError, TryRecvError};
-use go_context::{Context, CustomContext, Error};
+use go_context::crossbeam_channel::{
+    bounded, never, unbounded, Receiver, RecvTimeoutError, TryRecvError,
+};
+use go_context::{Context, CustomContext, Error, RecvError, SendError};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
 use child::{child_of, threads, wait_until, LIMIT};
@@ -23,6 +27,8 @@ mod child;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(5);
+/// Far more than any wait takes, and less than [`LIMIT`], so that the child process reports what hangs.
+const HANGS: Duration = Duration::from_secs(15);
 
 /// The names as Linux cuts them.
 const TIMER: &str = "go-ctx-timer";
@@ -38,6 +44,21 @@ fn alone(test: &str, role: impl FnOnce()) {
         process.ends();
     }
 }
+
+/// Runs `role` like [`alone`], in one process for each of the variants.
+fn alone_in_each(test: &str, variants: [&str; 2], role: impl Fn(&str)) {
+    for variant in variants {
+        let stack = format!("RUST_MIN_STACK={STACK}");
+        let variant = format!("{VARIANT}={variant}");
+        let process = child_of(&["env", &stack, &variant], test, || {
+            role(&env::var(VARIANT).unwrap());
+        });
+        let Some(mut process) = process else { return };
+        process.ends();
+    }
+}
+
+const VARIANT: &str = "GO_CONTEXT_TEST_VARIANT";
 
 /// While it is there, every thread is refused.
 struct Refusal(Rlimit);
@@ -69,7 +90,7 @@ fn has_thread(name: &str) -> bool {
 
 #[track_caller]
 fn assert_closes(done: &Receiver<()>) {
-    let end = done.recv_timeout(LIMIT);
+    let end = done.recv_timeout(HANGS);
     assert_eq!(end, Err(RecvTimeoutError::Disconnected));
 }
 
@@ -99,6 +120,214 @@ fn deadlines_without_a_thread_are_kept_when_the_next_one_gets_it() {
         closes.iter().for_each(assert_closes);
         assert_eq!(soon.err(), Some(Error::DeadlineExceeded));
         assert_eq!(soon.cause().unwrap().to_string(), "too slow");
+    });
+}
+
+/// A deadline that passes while the timer thread is refused is still noticed by `call`, which returns
+/// the error it ends with. No other deadline is set.
+///
+/// In one process the call begins during the refusal, in the other after it.
+fn ends_after_refused_timer(test: &str, call: fn(&Context) -> Error) {
+    alone_in_each(test, ["during", "after"], |begin| {
+        let (start, starts) = bounded::<Context>(1);
+        let (begins, begun) = bounded(1);
+        let (ends, ended) = bounded(1);
+        thread::spawn(move || {
+            let ctx = starts.recv().unwrap();
+            let this = fs::read_link("/proc/thread-self").unwrap();
+            begins.send(Path::new("/proc").join(this)).unwrap();
+            ends.send(call(&ctx)).unwrap();
+        });
+
+        let refusal = Refusal::begin();
+        let (ctx, _cancel) = Context::background().with_timeout_cause(SOON, "too slow");
+        let done = ctx.done();
+        assert!(!has_thread(TIMER));
+        let refusal = (begin == "during").then_some(refusal);
+        start.send(ctx.clone()).unwrap();
+        let thread = begun.recv_timeout(HANGS).unwrap();
+        if refusal.is_some() {
+            wait_until_blocked(&thread);
+        }
+        drop(refusal);
+
+        let ended = ended.recv_timeout(HANGS);
+        assert_eq!(ended, Ok(Error::DeadlineExceeded), "{begin} the refusal");
+        assert_closes(&done);
+        assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
+    });
+}
+
+/// Waits until the thread sleeps, or has ended.
+#[track_caller]
+fn wait_until_blocked(thread: &Path) {
+    let sleeps = || {
+        let status = fs::read_to_string(thread.join("status"));
+        status.map_or(true, |status| status.contains("State:\tS"))
+    };
+    // It may also sleep for a moment on its way, hence more than one look.
+    wait_until("the call blocks", || {
+        (0..3).all(|_| {
+            thread::sleep(Duration::from_micros(300));
+            sleeps()
+        })
+    });
+}
+
+#[test]
+fn wait_with_refused_timer_returns() {
+    ends_after_refused_timer("wait_with_refused_timer_returns", Context::wait);
+}
+
+#[test]
+fn sleep_with_refused_timer_is_cut_short() {
+    let name = "sleep_with_refused_timer_is_cut_short";
+    ends_after_refused_timer(name, |ctx| ctx.sleep(HOUR).unwrap_err());
+}
+
+#[test]
+fn recv_with_refused_timer_returns() {
+    ends_after_refused_timer("recv_with_refused_timer_returns", |ctx| {
+        match ctx.recv(&never::<()>()) {
+            Err(RecvError::Done(err)) => err,
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn send_with_refused_timer_returns() {
+    ends_after_refused_timer("send_with_refused_timer_returns", |ctx| {
+        let (full, _receiver) = bounded(0);
+        match ctx.send(&full, ()) {
+            Err(SendError::Done((), err)) => err,
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn iter_with_refused_timer_ends() {
+    ends_after_refused_timer("iter_with_refused_timer_ends", |ctx| {
+        assert_eq!(ctx.iter(&never::<()>()).count(), 0);
+        ctx.err().unwrap()
+    });
+}
+
+#[test]
+fn wait_while_with_refused_timer_returns() {
+    ends_after_refused_timer("wait_while_with_refused_timer_returns", |ctx| {
+        let pair = Arc::new((Mutex::new(()), Condvar::new()));
+        let waited = ctx.wait_while(&pair, |()| true);
+        waited.map(drop).unwrap_err()
+    });
+}
+
+#[test]
+fn scope_with_refused_timer_frees_spawn() {
+    ends_after_refused_timer("scope_with_refused_timer_frees_spawn", |ctx| {
+        // Without a permit `spawn` waits until the context is done.
+        let _ended: Result<(), io::Error> = ctx.scope(|s| {
+            s.set_limit(0);
+            drop(s.spawn(|_| Ok(())));
+        });
+        ctx.err().unwrap()
+    });
+}
+
+#[test]
+fn err_polled_with_refused_timer_becomes_some() {
+    let name = "err_polled_with_refused_timer_becomes_some";
+    ends_after_refused_timer(name, |ctx| loop {
+        if let Some(err) = ctx.err() {
+            return err;
+        }
+        thread::sleep(Duration::from_millis(1));
+    });
+}
+
+#[test]
+fn done_polled_with_refused_timer_disconnects() {
+    let name = "done_polled_with_refused_timer_disconnects";
+    ends_after_refused_timer(name, |ctx| loop {
+        if ctx.done().try_recv() == Err(TryRecvError::Disconnected) {
+            return ctx.err().unwrap();
+        }
+        thread::sleep(Duration::from_millis(1));
+    });
+}
+
+/// Uses the crate once, without a deadline.
+fn use_once(how: &str) {
+    match how {
+        "done" => drop(Context::background().with_cancel().0.done()),
+        "sleep" => Context::background().sleep(SOON).unwrap(),
+        how => panic!("{how}"),
+    }
+}
+
+#[test]
+fn deadline_refused_fires_after_unrelated_use() {
+    let name = "deadline_refused_fires_after_unrelated_use";
+    alone_in_each(name, ["done", "sleep"], |how| {
+        let refusal = Refusal::begin();
+        let (ctx, _cancel) = Context::background().with_timeout(SOON);
+        let done = ctx.done();
+        assert!(!has_thread(TIMER));
+        drop(refusal);
+
+        use_once(how);
+        assert_closes(&done);
+        assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
+    });
+}
+
+#[test]
+fn callbacks_refused_with_timer_run_on_next_use() {
+    let name = "callbacks_refused_with_timer_run_on_next_use";
+    alone_in_each(name, ["done", "sleep"], |how| {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let (ran, runs) = unbounded();
+        let all = Arc::new(Barrier::new(3));
+        for _ in 0..3 {
+            let (ran, all) = (ran.clone(), all.clone());
+            ctx.after_func(move || {
+                all.wait(); // so each needs a thread of its own
+                ran.send(()).unwrap();
+            });
+        }
+        let refusal = Refusal::begin();
+        cancel.cancel();
+        assert!(!has_thread(TIMER) && !has_thread(CALLBACK));
+        drop(refusal);
+
+        use_once(how);
+        for _ in 0..3 {
+            assert_eq!(runs.recv_timeout(HANGS), Ok(()), "{how}");
+        }
+    });
+}
+
+#[test]
+fn callback_that_ends_retries_refused_timer() {
+    alone("callback_that_ends_retries_refused_timer", || {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let (began, begins) = bounded(1);
+        let (release, released) = bounded::<()>(0);
+        ctx.after_func(move || {
+            began.send(()).unwrap();
+            let _ = released.recv();
+        });
+        cancel.cancel();
+        assert_eq!(begins.recv_timeout(HANGS), Ok(()));
+
+        let refusal = Refusal::begin();
+        let (timed, _cancel) = Context::background().with_timeout(SOON);
+        let done = timed.done();
+        drop(refusal);
+        drop(release);
+        assert_closes(&done);
+        assert_eq!(timed.err(), Some(Error::DeadlineExceeded));
     });
 }
 
