@@ -6,8 +6,8 @@ mod together;
 use std::fmt;
 use std::mem;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -816,6 +816,80 @@ fn first_looks_on_many_threads_find_one_end_of_one_context() {
         }));
         together(players);
         assert_eq!(links[3].0.err(), Some(Error::Canceled));
+    }
+}
+
+#[test]
+fn err_of_unseen_chain_agrees_across_threads() {
+    const LEVELS: usize = 20;
+    const MIDDLE: usize = LEVELS / 2;
+    for round in 0..500 {
+        let links = Arc::new(chain(&Context::background(), LEVELS));
+        // The cause at each level, from the first thread that sees an error there.
+        let seen: Arc<Vec<OnceLock<Cause>>> = Arc::new(vec![OnceLock::new(); LEVELS]);
+        let [middle_over, all_over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        // The root is cancelled after the middle, or by another thread at the same time.
+        let in_turn = round % 2 == 0;
+
+        let mut players: Vec<Player> = Vec::new();
+        for player in 0..3 {
+            let (links, seen) = (links.clone(), seen.clone());
+            let (middle_over, all_over) = (middle_over.clone(), all_over.clone());
+            players.push(Box::new(move || {
+                stagger(round * (player + 1));
+                let mut last = false;
+                while !last {
+                    last = all_over.load(Ordering::SeqCst);
+                    for step in 0..LEVELS {
+                        let level = (step * 7 + player * 5 + round) % LEVELS;
+                        let ctx = &links[level].0;
+                        let seen_before = seen[level].get().is_some();
+                        let is_over = last || level >= MIDDLE && middle_over.load(Ordering::SeqCst);
+                        let Some(err) = ctx.err() else {
+                            assert!(!seen_before, "the error at level {level} is gone");
+                            assert!(!is_over, "no error at level {level} after the cancel");
+                            continue;
+                        };
+                        assert_eq!(err, Error::Canceled);
+                        let cause = ctx.cause().expect("a cause with the error");
+                        let first = seen[level].get_or_init(|| cause.clone());
+                        assert!(Arc::ptr_eq(first, &cause), "another cause at level {level}");
+                        if round % 4 > 1 {
+                            assert!(is_closed(&ctx.done()), "level {level}");
+                        }
+                    }
+                    thread::yield_now();
+                }
+            }));
+        }
+        let all = links.clone();
+        players.push(Box::new(move || {
+            stagger(round / 3);
+            let root = all.clone();
+            let cancel_root = move || root[0].1.cancel("from 0");
+            let root_is_over = match in_turn {
+                true => None,
+                false => Some(go(cancel_root.clone())),
+            };
+            all[MIDDLE].1.cancel(format!("from {MIDDLE}"));
+            middle_over.store(true, Ordering::SeqCst);
+            match root_is_over {
+                None => cancel_root(),
+                Some(over) => join(&over),
+            }
+            all_over.store(true, Ordering::SeqCst);
+        }));
+        together(players);
+
+        assert_causes(&links, |level| [0, MIDDLE].contains(&level));
+        for (level, seen) in seen.iter().enumerate() {
+            let cause = links[level].0.cause().unwrap();
+            assert!(Arc::ptr_eq(seen.get().unwrap(), &cause), "level {level}");
+            if in_turn {
+                let first = if level < MIDDLE { 0 } else { MIDDLE };
+                assert_eq!(cause.to_string(), format!("from {first}"), "level {level}");
+            }
+        }
     }
 }
 
