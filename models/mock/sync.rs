@@ -1,4 +1,4 @@
-//! Stands in for `src/sync.rs`, whose names it has.
+//! Replaces `src/runtime/sync.rs`, with the same names.
 
 #[cfg(feature = "loom")]
 pub(crate) use loom as checker;
@@ -10,12 +10,12 @@ pub(crate) use std::sync::{Arc, Weak};
 pub(crate) use self::checker::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU8, Ordering};
 
 use std::cell::Cell;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 
-use crossbeam_channel::{unbounded, Receiver, Sender, TryRecvError};
+use crossbeam_channel::{bounded, Receiver, Sender, TryRecvError};
 
 use self::checker::sync::atomic::AtomicU64;
-use self::checker::sync::MutexGuard;
+pub(crate) use self::checker::sync::MutexGuard;
 
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);
@@ -27,6 +27,18 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn into_inner(self) -> T {
@@ -59,7 +71,7 @@ impl Condvar {
     }
 }
 
-/// With the orderings of crossbeam's.
+/// Has the orderings of crossbeam's.
 pub(crate) struct AtomicCell<T>(AtomicU64, std::marker::PhantomData<T>);
 
 impl AtomicCell<u64> {
@@ -80,25 +92,27 @@ impl AtomicCell<u64> {
     }
 }
 
-/// The receivers are real, and what the checker knows of them stands beside: a mark, read with a
-/// relaxed load as crossbeam reads its own, and for those who wait a lock.
-pub(crate) struct Signal {
-    closed: Arc<AtomicBool>,
+/// The receivers are real. Beside them is what the checker sees: a flag, read with a relaxed load
+/// because crossbeam may read its own so, and a lock to wait on.
+pub(crate) struct OneShotEvent {
+    is_set: Arc<AtomicBool>,
     sender: Mutex<Option<Sender<()>>>,
-    over: Condvar,
+    set: Condvar,
     receiver: Receiver<()>,
 }
 
-impl Signal {
-    pub(crate) fn new() -> Signal {
-        let (sender, receiver) = unbounded();
-        let closed = Arc::new(AtomicBool::new(false));
-        let mark = (receiver.clone(), closed.clone());
-        MARKS.lock().unwrap().push(mark);
-        Signal {
-            closed,
+impl OneShotEvent {
+    pub(crate) fn new() -> OneShotEvent {
+        let (sender, receiver) = bounded(0);
+        let is_set = Arc::new(AtomicBool::new(false));
+        EVENTS
+            .lock()
+            .unwrap()
+            .push((receiver.clone(), is_set.clone()));
+        OneShotEvent {
+            is_set,
             sender: Mutex::new(Some(sender)),
-            over: Condvar::new(),
+            set: Condvar::new(),
             receiver,
         }
     }
@@ -107,56 +121,57 @@ impl Signal {
         &self.receiver
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn set(&self) {
         let mut sender = self.sender.lock();
-        self.closed.fetch_or(true, Ordering::SeqCst);
-        drop(sender.take()); // for all threads in one step with the mark
+        self.is_set.fetch_or(true, Ordering::SeqCst);
+        drop(sender.take()); // no step of the model, so it is one with that of the flag
         drop(sender);
-        self.over.notify_all();
+        self.set.notify_all();
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed)
     }
 
     pub(crate) fn wait(&self) {
         let sender = self.sender.lock();
-        let sender = self.over.wait_while(sender, |sender| sender.is_some());
+        let sender = self.set.wait_while(sender, |sender| sender.is_some());
         drop(sender);
     }
 }
 
-/// Whether a receiver is disconnected, as a step that the checker sees.
+/// Returns whether a receiver is disconnected, in a step that the checker sees.
 pub(crate) fn is_disconnected(receiver: &Receiver<()>) -> bool {
-    let mark = {
-        let marks = MARKS.lock().unwrap();
-        let mark = marks.iter().find(|mark| mark.0.same_channel(receiver));
-        mark.map(|mark| mark.1.clone())
+    let is_set = {
+        let events = EVENTS.lock().unwrap();
+        let event = events.iter().find(|event| event.0.same_channel(receiver));
+        event.map(|event| event.1.clone())
     };
-    match mark {
-        Some(closed) => closed.load(Ordering::Relaxed),
+    match is_set {
+        Some(is_set) => is_set.load(Ordering::Relaxed),
         None => receiver.try_recv() == Err(TryRecvError::Disconnected), // the same for ever
     }
 }
 
-/// The number of the model's thread, never 0.
+/// Returns the number of the model's thread, never 0.
 pub(crate) fn thread_number() -> u32 {
     NUMBER.with(|number| {
         if number.get() == 0 {
-            number.set(NUMBERS.draw());
+            number.set(NUMBERS.take());
         }
         number.get()
     })
 }
 
-/// From here on all new threads have the same lane.
-pub(crate) fn share_lanes() {
+/// Gives all further threads the same shard.
+pub(crate) fn share_shards() {
     NUMBERS.step.store(64, std::sync::atomic::Ordering::Relaxed);
 }
 
-// What is the same in a whole execution. No thread is ever interrupted in it, so the locks are std's.
+// The state of one execution. It is used between two steps of the model, where no thread is
+// interrupted, so its locks are those of std.
 checker::lazy_static! {
-    static ref MARKS: std::sync::Mutex<Vec<(Receiver<()>, Arc<AtomicBool>)>> = Default::default();
+    static ref EVENTS: std::sync::Mutex<Vec<(Receiver<()>, Arc<AtomicBool>)>> = Default::default();
     static ref NUMBERS: Numbers = Numbers {
         next: 1.into(),
         step: 1.into(),
@@ -173,13 +188,13 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn draw(&self) -> u32 {
+    fn take(&self) -> u32 {
         let relaxed = std::sync::atomic::Ordering::Relaxed;
         self.next.fetch_add(self.step.load(relaxed), relaxed)
     }
 }
 
-/// Threads of the checker, as `std::thread` has them.
+/// The checker's threads, with the names of `std::thread`.
 pub(crate) mod thread {
     pub(crate) use super::checker::thread::{current, spawn, JoinHandle, ThreadId};
 
@@ -189,7 +204,7 @@ pub(crate) mod thread {
     #[cfg(not(feature = "loom"))]
     pub(crate) use shuttle::thread::{scope, Scope};
 
-    /// It starts threads of scopes, whatever their names.
+    /// Starts threads of a scope. Names are ignored.
     #[cfg(not(feature = "loom"))]
     #[derive(Debug)]
     pub struct Builder(());

@@ -1,4 +1,4 @@
-//! Programs drawn by lot: threads that do anything to any context there is.
+//! Random programs: threads that do anything to any context.
 #![cfg(not(feature = "loom"))]
 
 use super::*;
@@ -12,24 +12,24 @@ use shuttle::rand::{thread_rng, Rng};
 use crate::{AfterFunc, CancelFunc, CustomContext, Error, Key};
 
 #[test]
-fn three_threads() {
+fn random_with_three_threads() {
     in_many_orders(|| program(3, 7));
 }
 
 #[test]
-fn five_threads() {
+fn random_with_five_threads() {
     in_many_orders(|| program(5, 5));
 }
 
 #[test]
-fn long_ones() {
+fn random_with_long_threads() {
     in_many_orders(|| program(4, 10));
 }
 
 #[test]
-fn in_one_lane() {
+fn random_within_a_shard() {
     in_many_orders(|| {
-        crate::sync::share_lanes();
+        crate::runtime::sync::share_shards();
         program(4, 7);
     });
 }
@@ -60,6 +60,19 @@ impl CustomContext for Wrapping {
     }
 }
 
+/// A custom context that a thread has to wait for.
+struct Waiting(Receiver<()>);
+
+impl CustomContext for Waiting {
+    fn done(&self) -> Receiver<()> {
+        self.0.clone()
+    }
+
+    fn err(&self) -> Option<Error> {
+        Some(Error::Canceled)
+    }
+}
+
 #[derive(Clone)]
 enum Cancel {
     Plain(CancelFunc),
@@ -79,7 +92,7 @@ struct Known {
     cancel: Option<Cancel>,
     /// The numbers of all its ancestors.
     above: Vec<usize>,
-    /// Its end, since somebody has seen it.
+    /// Its end, once a thread has seen it.
     end: Option<(Error, String)>,
     channels: Vec<Receiver<()>>,
     functions: Vec<Function>,
@@ -95,12 +108,10 @@ fn program(threads: usize, steps: usize) {
     let threads: Vec<_> = (0..threads)
         .map(|_| {
             let world = world.clone();
-            go(move || (0..steps).for_each(|_| world.step()))
+            spawn(move || (0..steps).for_each(|_| world.step()))
         })
         .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
+    join(threads);
 
     let known = std::mem::take(&mut *world.0.lock().unwrap());
     let channels: Vec<_> = known
@@ -112,10 +123,10 @@ fn program(threads: usize, steps: usize) {
         .flat_map(|known| known.functions.clone())
         .collect();
     drop(known);
-    pool::join_all();
+    timer::join_all();
     assert!(
         channels.iter().all(is_closed),
-        "nobody holds it, and it is not done"
+        "the last handle is dropped, and it is not done"
     );
     for Function { runs, stopped, .. } in functions {
         let ends = runs.load(Relaxed) + usize::from(stopped.load(Relaxed));
@@ -125,11 +136,11 @@ fn program(threads: usize, steps: usize) {
 
 impl World {
     fn with<T>(&self, f: impl FnOnce(&mut Vec<Known>) -> T) -> T {
-        f(&mut self.0.lock().unwrap()) // no step of the model in f, nor a drop
+        f(&mut self.0.lock().unwrap()) // no step of the model in f, and no drop
     }
 
     fn add(&self, ctx: Context, cancel: Cancel, parents: &[usize]) {
-        let ctx = counted(ctx);
+        let ctx = tracked(ctx);
         self.with(|all| {
             let mut above = parents.to_vec();
             above.extend(parents.iter().flat_map(|&parent| all[parent].above.clone()));
@@ -144,7 +155,7 @@ impl World {
         });
     }
 
-    /// A handle of a context. To clone it is a step of the model, so it is taken out for that.
+    /// Returns a handle. Cloning may be a step of the model, so the handle is taken out meanwhile.
     fn get(&self, number: usize) -> Option<Context> {
         let ctx = self.with(|all| all[number].ctx.take())?;
         let clone = ctx.clone();
@@ -154,21 +165,21 @@ impl World {
     }
 
     fn step(&self) {
-        let mut lot = thread_rng();
+        let mut random = thread_rng();
         let all = self.with(|all| all.len());
         // The younger ones more often.
-        let back = lot.gen_range(0..all) * lot.gen_range(0..2);
+        let back = random.gen_range(0..all) * random.gen_range(0..2);
         let number = all - 1 - back;
         let Some(ctx) = self.get(number) else {
             return;
         };
-        match lot.gen_range(0..19) {
+        match random.gen_range(0..20) {
             0..=3 => {
-                let was = lot.gen_bool(0.5) && ctx.err().is_some();
+                let was = random.gen_bool(0.5) && ctx.err().is_some();
                 let (child, cancel) = ctx.with_cancel_cause();
                 assert!(
                     !was || child.err().is_some(),
-                    "born open under a done parent"
+                    "an open child of a done parent"
                 );
                 self.add(child, Cancel::Cause(cancel), &[number]);
             }
@@ -177,7 +188,7 @@ impl World {
                 self.add(child, Cancel::Plain(cancel), &[number]);
             }
             5 => {
-                let second = lot.gen_range(0..all);
+                let second = random.gen_range(0..all);
                 if let Some(other) = self.get(second) {
                     let (child, cancel) = ctx.merge(&other);
                     self.add(child, Cancel::Plain(cancel), &[number, second]);
@@ -190,11 +201,11 @@ impl World {
                     "closed, and no error"
                 );
                 let ended = self.with(|all| all[number].end.is_some());
-                assert!(!ended || is_closed(&done), "a channel opened after the end");
+                assert!(!ended || is_closed(&done), "an open channel after the end");
                 self.with(|all| all[number].channels.push(done));
             }
             8 => {
-                self.look(number, &ctx);
+                self.check(number, &ctx);
             }
             9 if number > 0 => {
                 let gone = self.with(|all| (all[number].ctx.take(), all[number].cancel.take()));
@@ -235,26 +246,33 @@ impl World {
             }
             13 => {
                 let ctx = ctx.with_value(Token, Arc::default());
-                let (detached, cancel) = ctx.without_cancel().with_cancel();
+                let (without_cancel, cancel) = ctx.without_cancel().with_cancel();
                 drop(cancel);
                 assert!(
-                    detached.err().is_none(),
-                    "cancelled by a context it does not listen to"
+                    without_cancel.err().is_none(),
+                    "cancelled in spite of without_cancel"
                 );
                 let (child, cancel) = ctx.with_cancel();
                 assert!(child.value(&Token).is_some());
                 self.add(child, Cancel::Plain(cancel), &[number]);
             }
-            14 if lot.gen_bool(0.3) => timer::fire(),
-            _ if number == 0 && lot.gen_bool(0.7) => {
+            14 => {
+                let done = ctx.done();
+                let custom = Context::custom(Waiting(done));
+                let (child, cancel) = custom.with_cancel();
+                self.add(child, Cancel::Plain(cancel), &[]); // done some time after `ctx`
+            }
+            15 if random.gen_bool(0.5) => timer::fire(),
+            15 => watcher::run_all(),
+            _ if number == 0 && random.gen_bool(0.7) => {
                 let _ = ctx.err();
             }
             _ => self.cancel(number),
         }
     }
 
-    /// Whether a context is done. Then it has to be so in every respect, and as it was before.
-    fn look(&self, number: usize, ctx: &Context) -> bool {
+    /// Returns whether a context is done. If so, everything must agree on it, now and later.
+    fn check(&self, number: usize, ctx: &Context) -> bool {
         let Some(error) = ctx.err() else {
             return false;
         };
@@ -280,7 +298,7 @@ impl World {
         let Some(cancel) = self.with(|all| all[number].cancel.clone()) else {
             return;
         };
-        // As handles they keep their contexts alive, which is not always what should be seen.
+        // Handles keep their contexts alive, and half of the time that must not be so.
         let with_handles = thread_rng().gen_bool(0.5);
         let mut below = Vec::new();
         let (mut channels, mut functions) = (Vec::new(), Vec::new());
@@ -310,12 +328,12 @@ impl World {
         for function in functions {
             assert!(
                 !function.handle.stop(),
-                "cancel has returned, and stop is in time"
+                "cancel has returned, and stop succeeds"
             );
         }
         for (other, ctx) in below {
             assert!(
-                self.look(other, &ctx),
+                self.check(other, &ctx),
                 "cancel has returned, and a descendant is not done"
             );
         }

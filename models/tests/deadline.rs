@@ -1,22 +1,17 @@
-//! Deadlines that pass while contexts are cancelled, looked at and dropped.
+//! Deadlines that pass while contexts are cancelled, asked and dropped.
 
 use super::*;
 
 use crate::Error;
 
-fn with_timeout(parent: &Context) -> (Context, crate::CancelFunc) {
-    let (ctx, cancel) = parent.with_timeout(HOUR);
-    (counted(ctx), cancel)
-}
-
 #[test]
-fn a_deadline_and_a_cancel_agree_on_who_was_first() {
+fn deadline_and_cancel_keep_one_error() {
     in_all_orders(|| {
         let (ctx, cancel) = with_timeout(&Context::background());
         let done = ctx.done();
-        let time = go(timer::fire);
+        let time = spawn(timer::fire);
         cancel.cancel();
-        assert!(is_closed(&done));
+        assert_closed(&done);
         let first = ctx.err();
         time.join().unwrap();
         assert_eq!(ctx.err(), first);
@@ -24,44 +19,55 @@ fn a_deadline_and_a_cancel_agree_on_who_was_first() {
 }
 
 #[test]
-fn a_deadline_passes_while_its_context_is_dropped() {
+fn deadline_of_dropped_context_closes_done() {
     in_all_orders(|| {
         let (ctx, cancel) = with_timeout(&Context::background());
         let done = ctx.done();
-        let time = go(timer::fire);
+        let time = spawn(timer::fire);
         drop((ctx, cancel));
         time.join().unwrap();
-        pool::join_all();
+        timer::join_all();
         assert!(is_closed(&done));
     });
 }
 
-/// A context that is armed while it is cancelled leaves no timer.
 #[test]
-fn a_first_look_at_a_timeout_during_its_cancel_leaves_no_timer() {
+fn timeout_registered_during_cancel_leaves_no_timer() {
     in_all_orders(|| {
         let (ctx, cancel) = with_timeout(&Context::background());
-        let looker = go({
+        let reader = spawn({
             let ctx = ctx.clone();
             move || {
                 let _ = ctx.err();
             }
         });
         cancel.cancel();
-        looker.join().unwrap();
+        reader.join().unwrap();
         assert_eq!(ctx.err(), Some(Error::Canceled));
+    });
+}
+
+/// A node is moved when it is dropped as the parent of another.
+#[test]
+fn timeout_dropped_with_its_child_leaves_no_timer() {
+    in_all_orders(|| {
+        let (parent, cancel_parent) = with_timeout(&Context::background());
+        let (ctx, cancel) = registered_child(&parent);
+        let dropper = spawn(move || drop((parent, cancel_parent)));
+        drop((ctx, cancel));
+        dropper.join().unwrap();
     });
 }
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
-fn a_deadline_passes_while_all_else_happens() {
+fn deadline_against_two_cancels_and_two_readers() {
     in_many_orders(|| {
         let (parent, cancel_parent) = with_timeout(&Context::background());
         let (ctx, cancel) = child(&parent);
-        let looker = |ctx: &Context| {
+        let reader = |ctx: &Context| {
             let ctx = ctx.clone();
-            go(move || {
+            spawn(move || {
                 let done = ctx.done();
                 if ctx.err().is_some() {
                     assert!(is_closed(&done));
@@ -69,17 +75,15 @@ fn a_deadline_passes_while_all_else_happens() {
             })
         };
         let others = [
-            looker(&ctx),
-            looker(&parent),
-            go(timer::fire),
-            go(move || cancel.cancel("x")),
+            reader(&ctx),
+            reader(&parent),
+            spawn(timer::fire),
+            spawn(move || cancel.cancel("x")),
         ];
         cancel_parent.cancel();
         assert_done(&parent);
         assert_done(&ctx);
-        for other in others {
-            other.join().unwrap();
-        }
+        join(others);
         if cause(&ctx) != "x" {
             assert_eq!(ctx.err(), parent.err());
             assert_eq!(cause(&ctx), cause(&parent));
@@ -89,10 +93,10 @@ fn a_deadline_passes_while_all_else_happens() {
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
-fn a_timeout_under_a_context_that_is_cancelled_meanwhile_leaves_no_timer() {
+fn timeout_derived_during_cancel_leaves_no_timer() {
     in_many_orders(|| {
         let (parent, cancel) = root();
-        let deriver = go({
+        let deriver = spawn({
             let parent = parent.clone();
             move || {
                 let (ctx, _cancel) = with_timeout(&parent);
@@ -100,7 +104,7 @@ fn a_timeout_under_a_context_that_is_cancelled_meanwhile_leaves_no_timer() {
                 (ctx, done)
             }
         });
-        let time = go(timer::fire);
+        let time = spawn(timer::fire);
         cancel.cancel("x");
         let (ctx, done) = deriver.join().unwrap();
         time.join().unwrap();

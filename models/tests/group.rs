@@ -1,4 +1,4 @@
-//! Groups: an error, a panic and a cancel at once.
+//! Groups: errors, panics and cancellations at once.
 
 use super::*;
 
@@ -12,15 +12,15 @@ fn text(payload: &(dyn std::any::Any + Send)) -> &str {
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
-fn of_an_error_a_panic_and_a_cancel_the_first_is_the_cause_and_the_panic_is_told() {
+fn scope_resumes_panic_and_keeps_first_cause() {
     in_many_orders(|| {
         let (parent, cancel) = root();
-        let canceler = go(move || cancel.cancel("cancel"));
+        let canceler = spawn(move || cancel.cancel("cancel"));
         let group: Arc<Mutex<Option<Context>>> = Arc::default();
         let started = Arc::new(Mutex::new(Vec::new()));
         let result = catch_unwind(AssertUnwindSafe(|| {
             parent.scope(|s| {
-                *group.lock().unwrap() = Some(counted(s.context().clone()));
+                *group.lock().unwrap() = Some(tracked(s.context().clone()));
                 s.spawn(|_| {
                     started.lock().unwrap().push("error");
                     Err::<(), _>(io::Error::other("error"))
@@ -66,13 +66,13 @@ fn of_an_error_a_panic_and_a_cancel_the_first_is_the_cause_and_the_panic_is_told
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
-fn a_group_without_failures_ends_well_or_says_what_was_not_started() {
+fn scope_cancelled_meanwhile_reports_refused_work() {
     in_many_orders(|| {
         let (parent, cancel) = root();
-        let canceler = go(move || cancel.cancel("cancel"));
+        let canceler = spawn(move || cancel.cancel("cancel"));
         let ran = Arc::new(Mutex::new(0));
         let result: io::Result<Vec<Receiver<()>>> = parent.scope(|s| {
-            counted(s.context().clone());
+            tracked(s.context().clone());
             let spawn = |_| {
                 s.spawn(|_| {
                     *ran.lock().unwrap() += 1;
@@ -84,10 +84,10 @@ fn a_group_without_failures_ends_well_or_says_what_was_not_started() {
         let ran = *ran.lock().unwrap();
         match result {
             Ok(results) => {
-                assert_eq!(ran, 2, "it says that all is well");
+                assert_eq!(ran, 2, "it succeeds, and work was not started");
                 assert!(results.iter().all(|result| result.try_recv() == Ok(())));
             }
-            Err(_) => assert!(ran < 2, "it failed, and nothing has"),
+            Err(_) => assert!(ran < 2, "it fails, and nothing has failed"),
         }
         canceler.join().unwrap();
     });
@@ -95,11 +95,11 @@ fn a_group_without_failures_ends_well_or_says_what_was_not_started() {
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
-fn the_first_error_is_the_one_that_is_told_and_the_cause() {
+fn scope_returns_the_error_that_is_the_cause() {
     in_many_orders(|| {
         let group: Arc<Mutex<Option<Context>>> = Arc::default();
         let result: io::Result<()> = Context::background().scope(|s| {
-            *group.lock().unwrap() = Some(counted(s.context().clone()));
+            *group.lock().unwrap() = Some(tracked(s.context().clone()));
             for text in ["one", "other"] {
                 s.spawn(move |_| Err::<(), _>(io::Error::other(text)));
             }
@@ -111,7 +111,7 @@ fn the_first_error_is_the_one_that_is_told_and_the_cause() {
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
-fn no_more_workers_run_than_the_limit_allows() {
+fn set_limit_bounds_running_workers() {
     in_many_orders(|| {
         let now_and_most = Arc::new(Mutex::new((0, 0)));
         let enter = || {

@@ -1,15 +1,15 @@
-//! Callbacks: registered, taken back and started.
+//! Callbacks: registered, taken back and run.
 
 use super::*;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// Counts, as no step of the model.
+/// A counter whose changes are no steps of the model.
 #[derive(Clone, Default)]
 struct Count(Arc<AtomicUsize>);
 
 impl Count {
-    fn one_more(&self) {
+    fn increment(&self) {
         self.0.fetch_add(1, SeqCst);
     }
 
@@ -22,66 +22,66 @@ fn counting(ctx: &Context) -> (crate::AfterFunc, Count) {
     let runs = Count::default();
     let after_func = ctx.after_func({
         let runs = runs.clone();
-        move || runs.one_more()
+        move || runs.increment()
     });
     (after_func, runs)
 }
 
 #[test]
-fn a_callback_is_stopped_or_runs_once() {
+fn after_func_is_stopped_or_runs_once() {
     in_all_orders(|| {
         let (ctx, cancel) = root();
         let (after_func, runs) = counting(&ctx);
-        let stopper = go(move || after_func.stop());
+        let stopper = spawn(move || after_func.stop());
         cancel.cancel("x");
         let stopped = stopper.join().unwrap();
-        pool::join_all();
+        timer::join_all();
         assert_eq!(runs.get() + usize::from(stopped), 1);
     });
 }
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
-fn of_two_stops_and_a_cancel_one_wins() {
+fn stop_by_two_threads_and_cancel_have_one_winner() {
     in_many_orders(|| {
         let (ctx, cancel) = root();
         let (after_func, runs) = counting(&ctx);
         let after_func = Arc::new(after_func);
         let stopper = || {
             let after_func = after_func.clone();
-            go(move || after_func.stop())
+            spawn(move || after_func.stop())
         };
         let stoppers = [stopper(), stopper()];
         cancel.cancel("x");
-        assert!(!after_func.stop(), "cancel has returned");
+        assert!(!after_func.stop(), "cancel has returned, and stop succeeds");
         let stopped = stoppers.map(|stopper| usize::from(stopper.join().unwrap()));
-        pool::join_all();
+        timer::join_all();
         assert_eq!(runs.get() + stopped[0] + stopped[1], 1);
     });
 }
 
 #[test]
-fn a_callback_registered_during_a_cancel_runs() {
+fn after_func_registered_during_cancel_runs() {
     in_all_orders(|| {
         let (ctx, cancel) = root();
-        let _ = ctx.err();
-        let registrar = go({
+        register(&ctx);
+        let registrar = spawn({
             let ctx = ctx.clone();
             move || counting(&ctx)
         });
         cancel.cancel("x");
         let (_after_func, runs) = registrar.join().unwrap();
-        pool::join_all();
+        timer::join_all();
         assert_eq!(runs.get(), 1);
     });
 }
 
 #[test]
-fn a_callback_finds_its_context_done() {
+fn after_func_finds_its_context_done() {
     in_all_orders(|| {
         let (ctx, cancel) = root();
         let done = ctx.done();
-        let registrar = go(move || {
+        let registrar = spawn(move || {
             let seen = ctx.clone();
             drop(ctx.after_func(move || {
                 assert!(seen.err().is_some(), "no error");
@@ -95,19 +95,19 @@ fn a_callback_finds_its_context_done() {
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
-fn who_stops_and_waits_finds_the_callback_over() {
+fn stop_and_wait_returns_after_the_callback() {
     in_many_orders(|| {
         let (ctx, cancel) = root();
         let (began, ended) = (Count::default(), Count::default());
         let after_func = ctx.after_func({
             let (ctx, began, ended) = (ctx.clone(), began.clone(), ended.clone());
             move || {
-                began.one_more();
+                began.increment();
                 assert_done(&ctx);
-                ended.one_more();
+                ended.increment();
             }
         });
-        let waiter = go(move || {
+        let waiter = spawn(move || {
             let stopped = after_func.stop_and_wait();
             assert_eq!(began.get(), ended.get(), "it is still running");
             assert_eq!(ended.get() + usize::from(stopped), 1);
@@ -118,16 +118,16 @@ fn who_stops_and_waits_finds_the_callback_over() {
 }
 
 #[test]
-fn a_callback_of_an_abandoned_context_runs_once() {
+fn after_func_of_dropped_context_runs_once() {
     in_all_orders(|| {
         let (parent, cancel_parent) = root();
-        let (ctx, cancel) = seen_child(&parent);
+        let (ctx, cancel) = child(&parent);
         let (after_func, runs) = counting(&ctx);
-        let dropper = go(move || drop((ctx, cancel)));
+        let dropper = spawn(move || drop((ctx, cancel)));
         cancel_parent.cancel("x");
-        assert!(!after_func.stop(), "cancel has returned");
+        assert!(!after_func.stop(), "cancel has returned, and stop succeeds");
         dropper.join().unwrap();
-        pool::join_all();
+        timer::join_all();
         assert_eq!(runs.get(), 1);
     });
 }

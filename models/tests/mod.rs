@@ -1,20 +1,25 @@
-//! Small programs in which threads meet at one context, for a checker to run in every order, or in
+//! Small programs in which threads meet at one context. A checker runs each in every order, or in
 //! very many.
 //!
-//! What each of them claims holds in all orders. In none of them may anything be left when all
-//! handles have gone: no node, no timer, no thread that waits.
+//! Their assertions hold in all orders. After each run, all handles having been dropped, no node, no
+//! timer and no waiting thread may be left.
 
 mod after_func;
+mod busy;
 mod cancel;
+mod contention;
 mod custom;
 mod deadline;
+mod done;
 mod drop;
+mod err;
 mod group;
-mod look;
+mod hand_over;
 mod merge;
+mod phase;
 mod random;
-mod schedule;
-mod seats;
+mod timer_queue;
+mod workers;
 
 #[cfg(feature = "loom")]
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -23,13 +28,14 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use crate::sync::{checker, is_disconnected, thread, Arc};
+use crate::runtime::sync::{checker, is_disconnected, thread, Arc};
+use crate::runtime::{timer, watcher};
 use crate::tree::Node;
-use crate::{pool, timer, CancelCauseFunc, Context};
+use crate::{CancelCauseFunc, Context};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// Runs a model in every order there is, if the checker can come to an end with it.
+/// Runs a model in every order, if the checker can come to an end with it.
 pub(crate) fn in_all_orders(model: fn()) {
     #[cfg(feature = "loom")]
     {
@@ -39,38 +45,39 @@ pub(crate) fn in_all_orders(model: fn()) {
         builder.preemption_bound = Some(number("PREEMPTIONS", 3));
         builder.check(move || {
             ORDERS.fetch_add(1, Relaxed);
-            whole(model);
+            run(model);
         });
         eprintln!("all {} orders", ORDERS.load(Relaxed) - before);
     }
     #[cfg(not(feature = "loom"))]
     {
         in_many_orders(model);
-        let most = EVERY * schedules();
+        let most = EXHAUSTIVE * schedules();
         let every = shuttle::scheduler::DfsScheduler::new(Some(most), false);
-        let orders = shuttle::Runner::new(every, shuttle::Config::new()).run(move || whole(model));
+        let orders = shuttle::Runner::new(every, shuttle::Config::new()).run(move || run(model));
         let all = if orders < most { "all" } else { "the first" };
         eprintln!("{all} {orders} orders");
     }
 }
 
-/// Runs a model in orders drawn by lot: at each step any thread, or one thread as long as it can go on
-/// but for a few steps at which it has to wait.
+/// Runs a model in random orders: with any thread at each step, or with one thread as long as it can
+/// go on, except at a few steps.
 pub(crate) fn in_many_orders(model: fn()) {
     #[cfg(feature = "loom")]
     unreachable!("{model:?} has too many threads or steps");
     #[cfg(not(feature = "loom"))]
     {
-        shuttle::check_random(move || whole(model), schedules());
-        shuttle::check_pct(move || whole(model), schedules(), 3);
-        shuttle::check_pct(move || whole(model), schedules() / 2, 5);
+        shuttle::check_random(move || run(model), schedules());
+        shuttle::check_pct(move || run(model), schedules(), 3);
+        shuttle::check_pct(move || run(model), schedules() / 2, 5);
     }
 }
 
-fn whole(model: fn()) {
+fn run(model: fn()) {
     model();
-    pool::join_all();
-    assert!(timer::is_empty(), "a timer is left");
+    timer::join_all();
+    assert_eq!(timer::remove_all(), 0, "timers are left");
+    assert_eq!(watcher::count(), 0, "watching threads are left");
     let left = NODES
         .lock()
         .unwrap()
@@ -80,9 +87,9 @@ fn whole(model: fn()) {
     assert_eq!(left, 0, "contexts are left");
 }
 
-/// How many more orders are tried where no two are the same.
+/// How many times more orders are tried if no two of them are the same.
 #[cfg(not(feature = "loom"))]
-const EVERY: usize = 10;
+const EXHAUSTIVE: usize = 10;
 
 #[cfg(not(feature = "loom"))]
 fn schedules() -> usize {
@@ -98,8 +105,8 @@ checker::lazy_static! {
     static ref NODES: std::sync::Mutex<Vec<Weak<Node>>> = Default::default();
 }
 
-/// Has it found out in the end if the context is not dropped.
-pub(crate) fn counted(ctx: Context) -> Context {
+/// Checks at the end of the run that the context has been freed.
+pub(crate) fn tracked(ctx: Context) -> Context {
     let node = ctx.node.as_ref().expect("not the background");
     NODES.lock().unwrap().push(Arc::downgrade(node));
     ctx
@@ -107,21 +114,32 @@ pub(crate) fn counted(ctx: Context) -> Context {
 
 pub(crate) fn child(parent: &Context) -> (Context, CancelCauseFunc) {
     let (ctx, cancel) = parent.with_cancel_cause();
-    (counted(ctx), cancel)
+    (tracked(ctx), cancel)
 }
 
 pub(crate) fn root() -> (Context, CancelCauseFunc) {
     child(&Context::background())
 }
 
-/// A child that has its place in the parent's table.
-pub(crate) fn seen_child(parent: &Context) -> (Context, CancelCauseFunc) {
+/// Has a context registered by the questions that it takes.
+pub(crate) fn register(ctx: &Context) {
+    for _ in 0..3 {
+        let _ = ctx.err();
+    }
+}
+
+pub(crate) fn registered_child(parent: &Context) -> (Context, CancelCauseFunc) {
     let (ctx, cancel) = child(parent);
-    let _ = ctx.err();
+    register(&ctx);
     (ctx, cancel)
 }
 
-/// A context, and the channel that it handed out on some thread.
+pub(crate) fn with_timeout(parent: &Context) -> (Context, crate::CancelFunc) {
+    let (ctx, cancel) = parent.with_timeout(HOUR);
+    (tracked(ctx), cancel)
+}
+
+/// A context, and a channel that it returned to some thread.
 pub(crate) type Pair = (Context, Receiver<()>);
 
 pub(crate) fn is_closed(done: &Receiver<()>) -> bool {
@@ -134,13 +152,29 @@ pub(crate) fn assert_done(ctx: &Context) {
     assert!(is_closed(&ctx.done()), "the channel is open");
 }
 
+/// Asserts what holds for a descendant when `cancel` has returned.
+#[track_caller]
+pub(crate) fn assert_closed(done: &Receiver<()>) {
+    assert!(
+        is_closed(done),
+        "cancel has returned, and a channel is open"
+    );
+}
+
 pub(crate) fn cause(ctx: &Context) -> String {
     ctx.cause().expect("done").to_string()
 }
 
 /// Starts a thread of the model.
-pub(crate) fn go<T: Send + 'static>(
+pub(crate) fn spawn<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {
     thread::spawn(f)
+}
+
+pub(crate) fn join<T>(threads: impl IntoIterator<Item = thread::JoinHandle<T>>) -> Vec<T> {
+    threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect()
 }
