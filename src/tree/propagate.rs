@@ -69,7 +69,7 @@ impl Node {
     /// Cancels a registered node and all its descendants. Returns what is left to do.
     pub(super) fn propagate(self: &Arc<Self>, end: End) -> Deferred {
         let mut deferred = Deferred::default();
-        match self.end(end, &mut deferred) {
+        match self.claim_and_close(end, &mut deferred) {
             // The most frequent case needs no `Propagation`.
             Ok(None) => deferred.unregister(self.unlink(Unlink::Alive)),
             Err(()) => self.wait_finished(),
@@ -88,7 +88,7 @@ impl Node {
 
     /// Claims the node, closes its channels and calls off what would end it. Returns its children if it is
     /// busy with them; fails if another cancellation has claimed it.
-    fn end(&self, end: End, deferred: &mut Deferred) -> Result<Option<Table>, ()> {
+    fn claim_and_close(&self, end: End, deferred: &mut Deferred) -> Result<Option<Table>, ()> {
         let mut state = self.state.lock();
         let done = self.done.get();
         if !self.phase.claim(match done {
@@ -229,7 +229,7 @@ impl Propagation {
         let is_wide = || node.done.get().is_some_and(|done| done.are_many());
         let ended = match pace == Pace::Brief && is_wide() {
             true => Err(()),
-            false => node.end(end, &mut self.deferred),
+            false => node.claim_and_close(end, &mut self.deferred),
         };
         match ended {
             Ok(Some(children)) => self.stack.push(Frame::new(node, end.error, children)),
