@@ -33,9 +33,10 @@ impl Context {
             if let Some(err) = self.err() {
                 return err;
             }
-            select_biased! {
-                recv(self.done()) -> _ => {}
-                recv(timer::retry_channel()) -> _ => {}
+            let done = self.done();
+            match timer::longest_wait() {
+                None => drop(done.recv()),
+                Some(limit) => drop(done.recv_timeout(limit)),
             }
         }
     }

@@ -225,6 +225,9 @@ impl Sleep {
             let late = woken.saturating_duration_since(wake_at);
             self.lateness = ((self.lateness * 7 + late) / 8).min(MAX_LEAD);
         }
+        if lead.is_zero() {
+            return;
+        }
         // The timer may have been removed meanwhile. To take none sets the wake-up anew.
         timers.queues.take_due(woken.into(), 0);
         let next = timers.queues.next_wake().instant();

@@ -181,10 +181,9 @@ impl Node {
     /// Creates a child that is cancelled by itself or with its parent.
     #[inline]
     pub(crate) fn with_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
-        let (deadline, is_under_custom) = match &parent {
-            Some(parent) => (parent.deadline, parent.kind == Kind::Custom),
-            None => (Timestamp::NONE, false),
-        };
+        let deadline = earliest_deadline([&parent]);
+        let is_custom = |parent: &Arc<Node>| parent.kind == Kind::Custom;
+        let is_under_custom = parent.as_ref().is_some_and(is_custom);
         let node = Node::new(parent, Kind::Cancel, depth, deadline, None);
         if is_under_custom {
             node.register();

@@ -4,13 +4,13 @@
 //! that finds the node in its parent's table waits until that is finished. Only a thread that ends an
 //! unregistered node does without the lock; then the node leaves the tables again.
 
+use std::mem;
+
 use super::children::{Child, ChildSlot, Removed, ShardedTable, CONTENDED_AFTER, MOST_IN_SHARD};
 use super::done::DoneChannels;
 use super::external::{External, Unregister, WatchStep};
 use super::phase::{CauseIn, End, LinkIndex, Phase};
 use super::{Callback, Kind, Node, State};
-use std::mem;
-
 use crate::runtime::sharded::Sharded;
 use crate::runtime::sync::{Arc, MutexGuard, Ordering};
 use crate::runtime::timer;

@@ -152,7 +152,7 @@ impl Node {
         (CauseIn::Node, unused)
     }
 
-    pub(super) fn own_cause(&self) -> Option<Cause> {
+    fn own_cause(&self) -> Option<Cause> {
         match self.extra.get()? {
             Extra::Cause(cause) => Some(cause.clone()),
             Extra::Signals(signals) => signals.1.get().cloned(),
