@@ -7,9 +7,9 @@ use std::alloc::System;
 use std::cell::RefCell;
 use std::hint;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cap::Cap;
 use go_context::{CancelFunc, Context};
@@ -23,6 +23,9 @@ const SLACK: usize = 16 * 1024;
 const CHILDREN: usize = 10_000;
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Only a hang takes so long.
+const LIMIT: Duration = Duration::from_secs(30);
 
 type Pair = (Context, CancelFunc);
 
@@ -84,6 +87,16 @@ fn race(
     });
 }
 
+/// Waits until each callback that holds a clone has run, because callbacks that wait for a thread
+/// take memory.
+fn wait_for_callbacks(pending: &Arc<()>) {
+    let start = Instant::now();
+    while Arc::strong_count(pending) > 1 {
+        assert!(start.elapsed() < LIMIT, "a callback never runs");
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
     let (parent, _cancel) = Context::background().with_cancel();
@@ -135,15 +148,20 @@ fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
 
     // Looked at by one while another cancels or drops, above or itself.
     let rounds = 10_000;
+    let pending = Arc::new(());
     let look = |round: usize, ctx: &Context| match round / 3 % 4 {
         0 => drop(ctx.done()),
         1 => drop(ctx.cause()),
-        2 => drop(ctx.after_func(|| ()).stop()),
+        2 => {
+            let pending = pending.clone();
+            ctx.after_func(move || drop(pending)).stop();
+        }
         _ => drop(ctx.with_timeout(HOUR)),
     };
     let at_once: [(&str, &dyn Fn()); 2] = [
         ("its own cancel", &|| {
             race(rounds, |_| parent.with_cancel(), look, |_, c| c.cancel());
+            wait_for_callbacks(&pending);
         }),
         ("a cancel above", &|| {
             let make = |_| {
@@ -151,6 +169,7 @@ fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
                 (middle.with_cancel().0, cancel)
             };
             race(rounds, make, look, |_, cancel| cancel.cancel());
+            wait_for_callbacks(&pending);
         }),
     ];
     for (what, act) in at_once {
