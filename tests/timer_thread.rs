@@ -86,10 +86,10 @@ fn expired() -> Context {
     ctx
 }
 
-/// Timeouts that somebody has looked at, or they would have no timer yet.
+/// Timeouts with a done channel each, because one without might have no timer yet.
 fn timeouts(parent: &Context) -> Vec<(Context, CancelFunc)> {
     let timeouts: Vec<_> = (0..COUNT).map(|_| parent.with_timeout(HOUR)).collect();
-    assert!(timeouts.iter().all(|(ctx, _)| ctx.err().is_none()));
+    timeouts.iter().for_each(|(ctx, _)| drop(ctx.done()));
     timeouts
 }
 

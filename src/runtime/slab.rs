@@ -28,7 +28,7 @@ type Slot<T> = Result<T, u32>;
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// How many slots an empty table may keep.
-const SPARE: usize = 16;
+pub(crate) const SPARE: usize = 16;
 
 impl<T> Slab<T> {
     /// # Panics
@@ -69,7 +69,13 @@ impl<T> Slab<T> {
     /// Frees a slot and returns its value, if there was one.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
         match self {
-            Slab::Many(slots) => slots.remove(slot),
+            Slab::Many(slots) => {
+                let removed = slots.remove(slot);
+                if slots.live == 0 && slots.slots.capacity() > SPARE {
+                    *self = Slab::Empty;
+                }
+                removed
+            }
             Slab::One(_) if slot == 0 => match mem::take(self) {
                 Slab::One(value) => Some(value),
                 _ => None,
@@ -93,11 +99,6 @@ impl<T> Slab<T> {
             Slab::One(_) => 1,
             Slab::Many(slots) => slots.slots.len(),
         }
-    }
-
-    /// Returns whether the table is empty and larger than is worth keeping.
-    pub(crate) fn is_spent(&self) -> bool {
-        matches!(self, Slab::Many(slots) if slots.live == 0 && slots.slots.capacity() > SPARE)
     }
 }
 
@@ -183,23 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_spent_when_it_is_empty_and_was_large() {
-        for live in [1, SPARE] {
-            let mut small = Slab::default();
-            let slots: Vec<u32> = (0..live).map(|_| small.insert(())).collect();
-            for slot in slots {
-                small.remove(slot);
-            }
-            assert!(!small.is_spent());
+    fn only_a_large_table_is_freed_when_empty() {
+        for (len, kept) in [(1, 0), (SPARE, SPARE), (2 * SPARE, 0)] {
+            let mut slab = Slab::default();
+            let slots: Vec<u32> = (0..len).map(|_| slab.insert(())).collect();
+            assert!(slots.iter().all(|&slot| slab.remove(slot).is_some()));
+            assert_eq!(slab.slots(), kept);
         }
-
-        let mut large = Slab::default();
-        let slots: Vec<u32> = (0..2 * SPARE).map(|value| large.insert(value)).collect();
-        for &slot in &slots[1..] {
-            large.remove(slot);
-        }
-        assert!(!large.is_spent());
-        large.remove(slots[0]);
-        assert!(large.is_spent());
     }
 }

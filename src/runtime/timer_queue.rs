@@ -9,7 +9,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::sharded::Sharded;
-use super::slab::Slab;
+use super::slab::{Slab, SPARE};
 use super::sync::{AtomicCell, Mutex};
 use super::timestamp::Timestamp;
 
@@ -160,9 +160,8 @@ impl<T> Queue<T> {
             self.sift_down(position);
         }
         let (_, timer) = self.timers.remove(removed.slot)?;
-        if self.timers.is_spent() {
-            self.timers = Slab::default();
-            self.heap = Vec::new();
+        if self.heap.is_empty() {
+            self.heap.shrink_to(SPARE);
         }
         Some(timer)
     }

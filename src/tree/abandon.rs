@@ -1,15 +1,15 @@
 //! The drop of a node, when its last handle goes: the context is cancelled by that.
 
-use std::mem;
+use std::{iter, mem};
 
-use super::children::{Child, Table};
-use super::external::Unregister;
+use super::children::Child;
 use super::phase::{CauseIn, End, Phase};
+use super::propagate::Deferred;
 use super::register::Unlink;
-use super::{Extra, Node};
+use super::Node;
 use crate::error::Error;
+use crate::runtime::sharded::Sharded;
 use crate::runtime::sync::Arc;
-use crate::runtime::timer;
 use crate::runtime::unwind::{drop_nested, FirstPanic};
 
 impl Drop for Node {
@@ -52,46 +52,34 @@ impl Node {
         if self.owns_only_parent() {
             return self.parent.take();
         }
-        let is_open = self.phase.load() == Phase::Open && self.is_cancellable();
-        let callbacks = if is_open {
-            self.close_abandoned()
-        } else {
-            Vec::new()
-        };
-        // Before any code of the user's runs: a cancellation may be waiting.
-        let unregister = self.unlink(Unlink::Dropping);
-        timer::hand_over(callbacks);
-        unregister.into_iter().for_each(Unregister::call);
-        if let Some(Extra::External(external)) = self.extra.get() {
-            external.stop_watch().into_iter().for_each(Unregister::call);
+        let mut deferred = Deferred::default();
+        if self.phase.is_open() && self.is_cancellable() {
+            self.close_abandoned(&mut deferred);
         }
+        // Before any code of the user's runs: a cancellation may be waiting.
+        deferred.unregister(self.unlink(Unlink::Dropping));
+        panics.catch(|| deferred.run());
         let extra = mem::take(&mut self.extra);
         panics.catch(|| drop_nested(extra));
         self.parent.take()
     }
 
-    /// Cancels a node that has no handle left. Returns the callbacks to run.
-    fn close_abandoned(&mut self) -> Vec<timer::Task> {
-        self.phase.claim(Phase::Done(End {
+    /// Claims and closes a node that nothing has ended.
+    fn close_abandoned(&self, deferred: &mut Deferred) {
+        let end = End {
             error: Error::Canceled,
             cause: CauseIn::Error,
-        }));
-        if let Some(done) = self.done.get() {
-            done.close();
-        }
-        let state = self.state.get_mut();
-        let timer = state.take_timer();
-        let mut tables = vec![mem::take(&mut state.children)];
-        timer.into_iter().for_each(timer::remove);
-        if let Some(shards) = self.shards() {
-            tables.extend(shards.iter().map(|table| mem::take(&mut *table.lock())));
-        }
+        };
+        let Ok(Some(table)) = self.claim_and_close(end, deferred) else {
+            return;
+        };
+        let shards = self.shards().into_iter().flat_map(Sharded::iter);
+        let tables = shards.map(|table| mem::take(&mut *table.lock()));
         // There are no nodes among the children: each would own this one.
-        let children = tables.into_iter().flat_map(Table::into_iter);
-        let callbacks = children.filter_map(|child| match child {
-            Child::Callback(callback) => callback.take_to_run(),
-            Child::Node(..) => None,
-        });
-        callbacks.collect()
+        for child in iter::once(table).chain(tables).flatten() {
+            if let Child::Callback(callback) = child {
+                deferred.callbacks.extend(callback.take_to_run());
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::callback::Callback;
-use super::phase::{AtomicPhase, LinkIndex, Phase};
+use super::phase::{AtomicPhase, LinkIndex};
 use super::Node;
 use crate::runtime::sharded::Sharded;
 use crate::runtime::slab::{self, Slab};
@@ -64,27 +64,26 @@ impl ChildSlot {
         is_sharded.then_some((slot >> INDEX_BITS) as u8 & 63)
     }
 
-    /// Inserts a child into a table, whose lock the caller holds, unless the node has been claimed.
+    /// Inserts a child into a table, whose lock the caller holds. Returns `false` if the node has been
+    /// claimed.
     pub(crate) fn insert(
         &self,
         child: Child,
         table: &mut Table,
         shard: Option<u8>,
         phase: &AtomicPhase,
-    ) -> Result<(), Phase> {
-        match phase.load() {
-            Phase::Open => {
-                let shard = shard.map_or(0, |shard| IS_SHARDED | u32::from(shard) << INDEX_BITS);
-                self.0.store(table.insert(child) | shard, Ordering::Release);
-                Ok(())
-            }
-            claimed => Err(claimed),
+    ) -> bool {
+        let is_open = phase.is_open();
+        if is_open {
+            let shard = shard.map_or(0, |shard| IS_SHARDED | u32::from(shard) << INDEX_BITS);
+            self.0.store(table.insert(child) | shard, Ordering::Release);
         }
+        is_open
     }
 
     /// Removes the child from its table, whose lock the caller holds. Returns `None` if a
     /// cancellation has taken the table.
-    pub(crate) fn remove(&self, table: &mut Table) -> Option<Removed> {
+    pub(crate) fn remove(&self, table: &mut Table) -> Option<Child> {
         let index = match self.0.load(Ordering::Relaxed) {
             slab::NONE => return None,
             slot if slot & IS_SHARDED != 0 => slot & ((1 << INDEX_BITS) - 1),
@@ -92,10 +91,6 @@ impl ChildSlot {
         };
         let child = table.remove(index)?;
         self.clear();
-        let spent = table.is_spent().then(|| std::mem::take(table));
-        Some(Removed(child, spent))
+        Some(child)
     }
 }
-
-/// A child and perhaps an empty table, to be dropped with the lock released.
-pub(crate) struct Removed(#[allow(dead_code)] Child, #[allow(dead_code)] Option<Table>);

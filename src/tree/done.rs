@@ -14,33 +14,19 @@ use crate::runtime::sharded::Sharded;
 use crate::runtime::sync::{thread_number, OneShotEvent};
 
 pub(crate) struct DoneChannels {
-    first: DoneChannel,
-    others: OnceBox<Sharded<OnceBox<DoneChannel>>>,
+    /// The number of the thread that asked first, and its channel.
+    first: (u32, OneShotEvent),
+    others: OnceBox<Sharded<OnceBox<OneShotEvent>>>,
     /// The children of a contended node. They are here so that a node that has neither channels nor
     /// shards is smaller by a pointer.
     pub(crate) children: OnceBox<ShardedTable>,
-}
-
-pub(crate) struct DoneChannel {
-    /// The thread that asked for it.
-    thread: u32,
-    event: OneShotEvent,
-}
-
-impl DoneChannel {
-    pub(crate) fn new() -> DoneChannel {
-        DoneChannel {
-            thread: thread_number(),
-            event: OneShotEvent::new(),
-        }
-    }
 }
 
 impl DoneChannels {
     /// Creates the channel for this thread.
     pub(crate) fn new() -> Box<DoneChannels> {
         Box::new(DoneChannels {
-            first: DoneChannel::new(),
+            first: (thread_number(), OneShotEvent::new()),
             others: OnceBox::new(),
             children: OnceBox::new(),
         })
@@ -49,17 +35,18 @@ impl DoneChannels {
     /// Returns this thread's channel, if it has been made.
     #[inline]
     pub(crate) fn for_this_thread(&self) -> Option<Receiver<()>> {
-        let mine = match self.first.thread == thread_number() {
-            true => &self.first,
+        let (thread, first) = &self.first;
+        let mine = match *thread == thread_number() {
+            true => first,
             false => self.others.get()?.mine().get()?,
         };
-        Some(mine.event.receiver().clone())
+        Some(mine.receiver().clone())
     }
 
     /// Returns this thread's channel if it has been made, and the first one otherwise.
     pub(crate) fn any(&self) -> Receiver<()> {
         self.for_this_thread()
-            .unwrap_or_else(|| self.first.event.receiver().clone())
+            .unwrap_or_else(|| self.first.1.receiver().clone())
     }
 
     /// Returns this thread's channel, and makes it if need be. The caller holds the node's lock.
@@ -67,8 +54,8 @@ impl DoneChannels {
         self.for_this_thread().unwrap_or_else(|| {
             let others = || Box::new(Sharded::new(OnceBox::new));
             let channel = self.others.get_or_init(others).mine();
-            let channel = channel.get_or_init(|| Box::new(DoneChannel::new()));
-            channel.event.receiver().clone()
+            let channel = channel.get_or_init(|| Box::new(OneShotEvent::new()));
+            channel.receiver().clone()
         })
     }
 
@@ -101,8 +88,7 @@ impl DoneChannels {
 
     fn events(&self) -> impl Iterator<Item = &OneShotEvent> {
         let others = self.others.get().into_iter().flat_map(Sharded::iter);
-        let others = others.filter_map(|channel| Some(&channel.get()?.event));
-        std::iter::once(&self.first.event).chain(others)
+        std::iter::once(&self.first.1).chain(others.filter_map(OnceBox::get))
     }
 }
 

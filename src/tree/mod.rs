@@ -15,8 +15,8 @@
 //! # Invariants
 //!
 //! 1. The parents of a registered node are registered.
-//! 2. A node's phase becomes `Open`, `Closing`, or `Done` after these, under the node's lock, except
-//!    in a node that is being dropped. It becomes `Done` without the lock only from `Unregistered`.
+//! 2. A node's phase becomes `Open`, `Closing`, or `Done` after these, under the node's lock. It
+//!    becomes `Done` without the lock only from `Unregistered`.
 //! 3. The cancellation that changes the phase of a registered node has *claimed* it: it alone takes
 //!    the table of children, closes the channels and hands over the callbacks.
 //! 4. Children are inserted only while the node is `Open`, under the lock of the table. So a child

@@ -32,6 +32,25 @@ impl Node {
     #[inline]
     pub(crate) fn cancel(self: &Arc<Self>, cause: Option<Cause>) {
         timer::retry_refused();
+        if let Some(deferred) = self.begin_cancel(cause) {
+            deferred.run();
+        }
+    }
+
+    /// Like `cancel`, for a thread of the crate, which must not run code of the user's: the pool drops
+    /// what may own any.
+    #[cfg_attr(not(feature = "signal"), allow(dead_code))]
+    pub(crate) fn cancel_without_user_code(self: &Arc<Self>, cause: Cause) {
+        let mut tasks = Vec::new();
+        if let Some(deferred) = self.begin_cancel(Some(cause)) {
+            deferred.hand_over_with(&mut tasks);
+        }
+        timer::hand_over(tasks);
+    }
+
+    /// Returns what is left to do, unless the node was unregistered.
+    #[inline]
+    fn begin_cancel(self: &Arc<Self>, cause: Option<Cause>) -> Option<Deferred> {
         if self.is_unregistered() {
             self.end_if_due();
         }
@@ -43,27 +62,14 @@ impl Node {
             error: Error::Canceled,
             cause,
         };
-        if !self.phase.finish_unregistered(end) {
-            let mut deferred = self.propagate(end);
-            unused
-                .into_iter()
-                .for_each(|cause| deferred.add(|| drop(cause)));
-            deferred.run();
+        if self.phase.finish_unregistered(end) {
+            return None;
         }
-    }
-
-    /// Like `cancel`, for a thread of the crate, which must not run code of the user's: the pool drops
-    /// what may own any.
-    #[cfg_attr(not(feature = "signal"), allow(dead_code))]
-    pub(crate) fn cancel_without_user_code(self: &Arc<Self>, cause: Cause) {
-        let (cause, _) = self.store_cause(cause);
-        let end = End {
-            error: Error::Canceled,
-            cause,
-        };
-        let mut tasks = Vec::new();
-        self.propagate(end).hand_over_with(&mut tasks);
-        timer::hand_over(tasks);
+        let mut deferred = self.propagate(end);
+        unused
+            .into_iter()
+            .for_each(|cause| deferred.add(|| drop(cause)));
+        Some(deferred)
     }
 
     /// Cancels a registered node and all its descendants. Returns what is left to do.
@@ -88,7 +94,11 @@ impl Node {
 
     /// Claims the node, closes its channels and calls off what would end it. Returns its children if it is
     /// busy with them; fails if another cancellation has claimed it.
-    fn claim_and_close(&self, end: End, deferred: &mut Deferred) -> Result<Option<Table>, ()> {
+    pub(super) fn claim_and_close(
+        &self,
+        end: End,
+        deferred: &mut Deferred,
+    ) -> Result<Option<Table>, ()> {
         let mut state = self.state.lock();
         let done = self.done.get();
         if !self.phase.claim(match done {
@@ -320,7 +330,7 @@ impl Frame {
 #[derive(Default)]
 pub(super) struct Deferred {
     /// Callbacks to run.
-    callbacks: Vec<Task>,
+    pub(super) callbacks: Vec<Task>,
     /// What may run other code of the user's, such as the drop of a cause.
     later: Vec<Task>,
 }
@@ -330,7 +340,7 @@ impl Deferred {
         self.later.push(Box::new(task));
     }
 
-    fn unregister(&mut self, unregister: impl IntoIterator<Item = Unregister>) {
+    pub(super) fn unregister(&mut self, unregister: impl IntoIterator<Item = Unregister>) {
         for unregister in unregister {
             self.add(|| unregister.call());
         }

@@ -6,7 +6,7 @@
 
 use std::mem;
 
-use super::children::{Child, ChildSlot, Removed, ShardedTable, CONTENDED_AFTER, MOST_IN_SHARD};
+use super::children::{Child, ChildSlot, ShardedTable, CONTENDED_AFTER, MOST_IN_SHARD};
 use super::done::DoneChannels;
 use super::external::{External, Unregister, WatchStep};
 use super::phase::{CauseIn, End, LinkIndex, Phase};
@@ -91,7 +91,9 @@ impl Node {
                 .filter(|(parent, _)| parent.is_cancellable());
             if let Some((parent, slot)) = link {
                 let child = Child::Node(Arc::downgrade(self), index);
-                parent.insert_child(child, slot).map_err(|_| index)?;
+                if !parent.insert_child(child, slot) {
+                    return Err(index);
+                }
             }
         }
         Ok(())
@@ -119,8 +121,8 @@ impl Node {
         }
     }
 
-    /// Inserts a child into the table of this node, unless the node has been claimed.
-    fn insert_child(&self, child: Child, slot: &ChildSlot) -> Result<(), Phase> {
+    /// Inserts a child into the table of this node. Returns `false` if the node has been claimed.
+    fn insert_child(&self, child: Child, slot: &ChildSlot) -> bool {
         if let Some(shards) = self.shards() {
             let index = shards.index();
             let mut table = shards.get(index).lock();
@@ -158,23 +160,15 @@ impl Node {
     /// Removes a child from the table of this node. Returns `Err` if a cancellation has taken the
     /// table, and otherwise what was registered with a custom context for its last child.
     fn remove_child(&self, slot: &ChildSlot) -> Result<Option<Unregister>, ()> {
-        let removed: Removed;
-        let mut unregister = None;
-        match slot.shard().zip(self.shards()) {
-            Some((shard, shards)) => {
-                let mut table = shards.get(shard).lock();
-                removed = slot.remove(&mut table).ok_or(())?;
-            }
-            None => {
-                let mut state = self.state.lock();
-                removed = slot.remove(&mut state.children).ok_or(())?;
-                if let Some(external) = self.external() {
-                    if state.children.is_empty() {
-                        unregister = external.idle();
-                    }
-                }
-            }
+        if let Some((shard, shards)) = slot.shard().zip(self.shards()) {
+            let removed = slot.remove(&mut shards.get(shard).lock());
+            return removed.map(|_| None).ok_or(());
         }
+        let mut state = self.state.lock();
+        let removed = slot.remove(&mut state.children).ok_or(())?;
+        let external = self.external().filter(|_| state.children.is_empty());
+        let unregister = external.and_then(External::idle);
+        drop(state);
         drop(removed);
         Ok(unregister)
     }
@@ -219,13 +213,11 @@ impl Node {
         }
         self.propagate_external();
         let child = Child::Callback(callback.clone());
-        match self.insert_child(child, &callback.slot) {
-            Ok(()) => self.watch_external(),
-            Err(_) => {
-                self.wait_closed(); // the callback finds its context done
-                timer::hand_over(callback.clone().take_to_run().into_iter().collect());
-            }
+        if self.insert_child(child, &callback.slot) {
+            return self.watch_external();
         }
+        self.wait_closed(); // the callback finds its context done
+        timer::hand_over(callback.clone().take_to_run().into_iter().collect());
     }
 
     /// Gives back the slot of a callback that has been taken back.

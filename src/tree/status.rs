@@ -57,7 +57,7 @@ impl Node {
 
     fn unregistered_err(self: &Arc<Self>) -> Option<Error> {
         let questions = self.questions.load(Ordering::Relaxed);
-        if self.kind == Kind::Deadline || questions >= REGISTERED_AFTER {
+        if questions >= REGISTERED_AFTER || self.is_past() {
             self.register();
             return self.err();
         }
@@ -84,7 +84,7 @@ impl Node {
         let mut path = [self; MOST_LEVELS];
         let mut levels = 1;
         while parent.is_unregistered() {
-            if levels == MOST_LEVELS || parent.kind == Kind::Deadline {
+            if levels == MOST_LEVELS || parent.is_past() {
                 parent.register();
                 break;
             }
