@@ -14,6 +14,7 @@ use crate::runtime::timer;
 
 pub use self::error::{RecvError, SendError};
 
+/// # Blocking calls
 impl Context {
     /// Blocks until the context is done, and returns its error.
     ///

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::runtime::timer;
 
+/// # Condition variables
 impl Context {
     /// Waits on a condition variable while `condition` is true, or until the context is done.
     ///

@@ -10,6 +10,7 @@ use crate::after_func::AfterFunc;
 use crate::cancel::{CancelCauseFunc, CancelFunc};
 use crate::deadline::Deadline;
 use crate::error::{into_cause, Cause, Error};
+use crate::merge::MergedValues;
 use crate::runtime::sync::Arc;
 use crate::runtime::timer;
 use crate::tree::Node;
@@ -69,6 +70,7 @@ pub struct Context {
     pub(crate) values: Values,
 }
 
+/// # Roots
 impl Context {
     /// Returns the root context, for `main`, initialisation, tests and the top of a request. It is
     /// never done, and has neither a deadline nor values.
@@ -109,7 +111,10 @@ impl Context {
             values: Values::default(),
         }
     }
+}
 
+/// # Derived contexts
+impl Context {
     /// Creates a child that can be cancelled.
     ///
     /// # Examples
@@ -156,62 +161,6 @@ impl Context {
     pub fn with_cancel_cause(&self) -> (Context, CancelCauseFunc) {
         let (ctx, node) = self.child(Node::with_cancel);
         (ctx, CancelCauseFunc::new(node))
-    }
-
-    /// Creates a child that is done at `deadline`, an [`Instant`] or a
-    /// [`SystemTime`](std::time::SystemTime).
-    ///
-    /// The child is never done before its deadline; it may be done slightly later, depending on how
-    /// long the OS takes to wake a thread. If the deadline has passed, the child is done at once,
-    /// with [`Error::DeadlineExceeded`]. If the parent's deadline is earlier, the child has that
-    /// one.
-    ///
-    /// One timer thread serves all deadlines; it is started lazily, by the first deadline that is
-    /// registered. A deadline under a parent that can be cancelled is registered when it is made,
-    /// and any other one when the context is first [observed](crate#contexts-form-a-tree). If the
-    /// thread cannot be spawned, deadlines fire once a [later call](crate#refused-threads) succeeds
-    /// in starting it. It inherits the CPU affinity and the niceness of the thread that starts it,
-    /// so a thread that is pinned or niced should not set the first deadline of a process: all
-    /// deadlines would be later.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::{Duration, Instant};
-    /// use go_context::{Context, Error};
-    ///
-    /// let soon = Instant::now() + Duration::from_millis(5);
-    /// let (ctx, _cancel) = Context::background().with_deadline(soon);
-    /// assert_eq!(ctx.deadline(), Some(soon));
-    ///
-    /// let (child, _cancel) = ctx.with_deadline(soon + Duration::from_secs(60));
-    /// assert_eq!(child.deadline(), Some(soon));
-    /// assert_eq!(child.wait(), Error::DeadlineExceeded);
-    /// assert!(Instant::now() >= soon);
-    /// ```
-    pub fn with_deadline(&self, deadline: impl Into<Deadline>) -> (Context, CancelFunc) {
-        self.timed(deadline.into(), false, None)
-    }
-
-    /// Creates a child like [`with_deadline`](Context::with_deadline), with a cause for when the
-    /// deadline passes. If the context is cancelled before the deadline, `cause` is not used.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Instant;
-    /// use go_context::{Context, Error};
-    ///
-    /// let (ctx, _cancel) = Context::background().with_deadline_cause(Instant::now(), "too slow");
-    /// assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
-    /// assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
-    /// ```
-    pub fn with_deadline_cause(
-        &self,
-        deadline: impl Into<Deadline>,
-        cause: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> (Context, CancelFunc) {
-        self.timed(deadline.into(), false, Some(into_cause(cause)))
     }
 
     /// Creates a child that is done after `timeout`, counted from now.
@@ -270,6 +219,62 @@ impl Context {
         )
     }
 
+    /// Creates a child that is done at `deadline`, an [`Instant`] or a
+    /// [`SystemTime`](std::time::SystemTime).
+    ///
+    /// The child is never done before its deadline; it may be done slightly later, depending on how
+    /// long the OS takes to wake a thread. If the deadline has passed, the child is done at once,
+    /// with [`Error::DeadlineExceeded`]. If the parent's deadline is earlier, the child has that
+    /// one.
+    ///
+    /// One timer thread serves all deadlines; it is started lazily, by the first deadline that is
+    /// registered. A deadline under a parent that can be cancelled is registered when it is made,
+    /// and any other one when the context is first [observed](crate#contexts-form-a-tree). If the
+    /// thread cannot be spawned, deadlines fire once a [later call](crate#refused-threads) succeeds
+    /// in starting it. It inherits the CPU affinity and the niceness of the thread that starts it,
+    /// so a thread that is pinned or niced should not set the first deadline of a process: all
+    /// deadlines would be later.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use go_context::{Context, Error};
+    ///
+    /// let soon = Instant::now() + Duration::from_millis(5);
+    /// let (ctx, _cancel) = Context::background().with_deadline(soon);
+    /// assert_eq!(ctx.deadline(), Some(soon));
+    ///
+    /// let (child, _cancel) = ctx.with_deadline(soon + Duration::from_secs(60));
+    /// assert_eq!(child.deadline(), Some(soon));
+    /// assert_eq!(child.wait(), Error::DeadlineExceeded);
+    /// assert!(Instant::now() >= soon);
+    /// ```
+    pub fn with_deadline(&self, deadline: impl Into<Deadline>) -> (Context, CancelFunc) {
+        self.timed(deadline.into(), false, None)
+    }
+
+    /// Creates a child like [`with_deadline`](Context::with_deadline), with a cause for when the
+    /// deadline passes. If the context is cancelled before the deadline, `cause` is not used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use go_context::{Context, Error};
+    ///
+    /// let (ctx, _cancel) = Context::background().with_deadline_cause(Instant::now(), "too slow");
+    /// assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
+    /// ```
+    pub fn with_deadline_cause(
+        &self,
+        deadline: impl Into<Deadline>,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> (Context, CancelFunc) {
+        self.timed(deadline.into(), false, Some(into_cause(cause)))
+    }
+
     /// Creates a child with one more value.
     ///
     /// Use values for request-scoped data that crosses many functions, such as an id or a user, and
@@ -324,6 +329,111 @@ impl Context {
         self.child(Node::without_cancel).0
     }
 
+    /// Creates a child of two parents. It is done when either parent is, with the error and cause
+    /// of the first. It has the earlier of their deadlines; values of this context take precedence
+    /// over those of `other`. Go has no equivalent.
+    ///
+    /// No thread is used. The child is unregistered from both parents as soon as it is done or
+    /// dropped.
+    ///
+    /// # Examples
+    ///
+    /// Work that stops when the request is over or the server shuts down, whichever is first:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use go_context::Context;
+    ///
+    /// let (server, shut_down) = Context::background().with_cancel_cause();
+    /// let (request, _cancel) = Context::background().with_timeout(Duration::from_secs(60));
+    ///
+    /// let (ctx, cancel) = request.merge(&server);
+    /// let _cancel_on_exit = cancel.drop_guard();
+    /// assert_eq!(ctx.deadline(), request.deadline());
+    /// shut_down.cancel("going down");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "going down");
+    /// assert!(request.err().is_none());
+    /// ```
+    pub fn merge(&self, other: &Context) -> (Context, CancelFunc) {
+        let depth = self.depth();
+        let [first, second] = [self, other].map(|ctx| ctx.node.clone());
+        let node = Node::merge(first, second, depth);
+        let ctx = Context {
+            node: Some(node.clone()),
+            values: MergedValues::join(self, other, depth),
+        };
+        (ctx, CancelFunc::new(node))
+    }
+}
+
+/// # Callbacks
+impl Context {
+    /// Schedules `f` to run once, on another thread, when the context is done; immediately if it is
+    /// done already. Equivalent to Go's `context.AfterFunc`.
+    ///
+    /// Callbacks never run on the cancelling thread, and a callback may block. They run on threads
+    /// named `go-ctx-callback`, which are kept for a few seconds and used again. Threads are added
+    /// only while the queue does not move, which is checked every millisecond: short callbacks
+    /// share a few threads, and each one that blocks gets its own within a few milliseconds. There
+    /// are at most 8192 threads; beyond that, callbacks wait for a thread that becomes free. If a
+    /// thread cannot be spawned, this is tried again every 10 ms.
+    ///
+    /// A panic in `f` is reported by the panic hook and otherwise contained. When `f` starts, the
+    /// context's done channel is disconnected and its error and cause are set.
+    ///
+    /// The context owns `f`. If `f` captures the context or a descendant, that is a reference
+    /// cycle, and the context is not cancelled by dropping handles. On a context that [cannot be
+    /// cancelled](Context::is_cancellable) `f` never runs and is dropped with the [`AfterFunc`].
+    ///
+    /// # Examples
+    ///
+    /// A callback that interrupts a wait which takes no context:
+    ///
+    /// ```
+    /// use std::sync::{Arc, Condvar, Mutex};
+    /// use std::time::Duration;
+    /// use go_context::{Context, Error};
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+    /// let pair = Arc::new((Mutex::new(()), Condvar::new()));
+    /// let stop = ctx.after_func({
+    ///     let pair = pair.clone();
+    ///     move || {
+    ///         let _locked = pair.0.lock().unwrap(); // so that no waiter misses it
+    ///         pair.1.notify_all();
+    ///     }
+    /// });
+    ///
+    /// let mut locked = pair.0.lock().unwrap();
+    /// while ctx.err().is_none() {
+    ///     locked = pair.1.wait(locked).unwrap();
+    /// }
+    /// assert!(!stop.stop());
+    /// assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
+    /// ```
+    ///
+    /// A callback may outlive the caller, so it cannot borrow:
+    ///
+    /// ```compile_fail,E0373
+    /// let ctx = go_context::Context::background();
+    /// let text = String::from("mine");
+    /// ctx.after_func(|| println!("{}", &text));
+    /// ```
+    ///
+    /// and it must be `Send`:
+    ///
+    /// ```compile_fail,E0277
+    /// let ctx = go_context::Context::background();
+    /// let count = std::rc::Rc::new(1);
+    /// ctx.after_func(move || println!("{count}"));
+    /// ```
+    pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
+        AfterFunc::new(self.node.as_ref(), Box::new(f))
+    }
+}
+
+/// # State and values
+impl Context {
     /// Returns a channel that disconnects when the context is done, and never carries a message.
     ///
     /// Use it in a `select!` with other channels, like `ctx.Done()` in Go. `select!` picks a ready
@@ -389,6 +499,32 @@ impl Context {
         self.node.as_ref()?.err()
     }
 
+    /// Returns [`err`](Context::err) as a `Result`, for the `?` operator.
+    ///
+    /// # Errors
+    ///
+    /// Returns the context's error if it is done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use go_context::{Context, Error};
+    ///
+    /// fn sum(ctx: &Context, numbers: &[u64]) -> Result<u64, Error> {
+    ///     let mut sum = 0;
+    ///     for number in numbers {
+    ///         ctx.check()?;
+    ///         sum += number;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    /// assert_eq!(sum(&Context::background(), &[1, 2, 3]), Ok(6));
+    /// ```
+    #[inline]
+    pub fn check(&self) -> Result<(), Error> {
+        self.err().map_or(Ok(()), Err)
+    }
+
     /// Returns the reason for the cancellation: the cause passed to the first cancellation of this
     /// context or an ancestor, or the [`Error`] itself if none was given. `None` if the context is
     /// not done. Equivalent to Go's `context.Cause`.
@@ -435,122 +571,6 @@ impl Context {
         self.node.as_ref()?.deadline()
     }
 
-    /// Returns the value under `key` in this context or in the nearest ancestor that has one. See
-    /// [`Key`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::sync::atomic::{AtomicU32, Ordering};
-    /// use go_context::{Context, Key};
-    ///
-    /// #[derive(PartialEq, Eq)]
-    /// enum Counter { Hits, Misses }
-    /// impl Key for Counter {
-    ///     type Value = AtomicU32;
-    /// }
-    ///
-    /// let ctx = Context::background().with_value(Counter::Hits, AtomicU32::new(0));
-    /// let (child, _cancel) = ctx.with_cancel();
-    /// child.value(&Counter::Hits).unwrap().fetch_add(1, Ordering::Relaxed);
-    /// assert_eq!(ctx.value(&Counter::Hits).unwrap().load(Ordering::Relaxed), 1);
-    /// assert!(ctx.value(&Counter::Misses).is_none());
-    /// ```
-    #[must_use]
-    #[inline]
-    pub fn value<K: Key>(&self, key: &K) -> Option<&K::Value> {
-        self.values.get(key)
-    }
-
-    /// Schedules `f` to run once, on another thread, when the context is done; immediately if it is
-    /// done already. Equivalent to Go's `context.AfterFunc`.
-    ///
-    /// Callbacks never run on the cancelling thread, and a callback may block. They run on threads
-    /// named `go-ctx-callback`, which are kept for a few seconds and used again. Threads are added
-    /// only while the queue does not move, which is checked every millisecond: short callbacks
-    /// share a few threads, and each one that blocks gets its own within a few milliseconds. There
-    /// are at most 8192 threads; beyond that, callbacks wait for a thread that becomes free. If a
-    /// thread cannot be spawned, this is tried again every 10 ms.
-    ///
-    /// A panic in `f` is reported by the panic hook and otherwise contained. When `f` starts, the
-    /// context's done channel is disconnected and its error and cause are set.
-    ///
-    /// The context owns `f`. If `f` captures the context or a descendant, that is a reference
-    /// cycle, and the context is not cancelled by dropping handles. On a context that [cannot be
-    /// cancelled](Context::is_cancellable) `f` never runs and is dropped with the [`AfterFunc`].
-    ///
-    /// # Examples
-    ///
-    /// A callback that interrupts a wait which takes no context:
-    ///
-    /// ```
-    /// use std::sync::{Arc, Condvar, Mutex};
-    /// use std::time::Duration;
-    /// use go_context::{Context, Error};
-    ///
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
-    /// let pair = Arc::new((Mutex::new(()), Condvar::new()));
-    /// let stop = ctx.after_func({
-    ///     let pair = pair.clone();
-    ///     move || {
-    ///         let _locked = pair.0.lock().unwrap(); // so that no waiter misses it
-    ///         pair.1.notify_all();
-    ///     }
-    /// });
-    ///
-    /// let mut locked = pair.0.lock().unwrap();
-    /// while ctx.err().is_none() {
-    ///     locked = pair.1.wait(locked).unwrap();
-    /// }
-    /// assert!(!stop.stop());
-    /// assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
-    /// ```
-    ///
-    /// A callback may outlive the caller, so it cannot borrow:
-    ///
-    /// ```compile_fail,E0373
-    /// let ctx = go_context::Context::background();
-    /// let text = String::from("mine");
-    /// ctx.after_func(|| println!("{}", &text));
-    /// ```
-    ///
-    /// and it must be `Send`:
-    ///
-    /// ```compile_fail,E0277
-    /// let ctx = go_context::Context::background();
-    /// let count = std::rc::Rc::new(1);
-    /// ctx.after_func(move || println!("{count}"));
-    /// ```
-    pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
-        AfterFunc::new(self.node.as_ref(), Box::new(f))
-    }
-
-    /// Returns [`err`](Context::err) as a `Result`, for the `?` operator.
-    ///
-    /// # Errors
-    ///
-    /// Returns the context's error if it is done.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use go_context::{Context, Error};
-    ///
-    /// fn sum(ctx: &Context, numbers: &[u64]) -> Result<u64, Error> {
-    ///     let mut sum = 0;
-    ///     for number in numbers {
-    ///         ctx.check()?;
-    ///         sum += number;
-    ///     }
-    ///     Ok(sum)
-    /// }
-    /// assert_eq!(sum(&Context::background(), &[1, 2, 3]), Ok(6));
-    /// ```
-    #[inline]
-    pub fn check(&self) -> Result<(), Error> {
-        self.err().map_or(Ok(()), Err)
-    }
-
     /// Returns the time until the deadline: `None` if there is none, zero if it has passed.
     ///
     /// # Examples
@@ -589,6 +609,35 @@ impl Context {
         self.node.as_ref().is_some_and(|node| node.is_cancellable())
     }
 
+    /// Returns the value under `key` in this context or in the nearest ancestor that has one. See
+    /// [`Key`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use go_context::{Context, Key};
+    ///
+    /// #[derive(PartialEq, Eq)]
+    /// enum Counter { Hits, Misses }
+    /// impl Key for Counter {
+    ///     type Value = AtomicU32;
+    /// }
+    ///
+    /// let ctx = Context::background().with_value(Counter::Hits, AtomicU32::new(0));
+    /// let (child, _cancel) = ctx.with_cancel();
+    /// child.value(&Counter::Hits).unwrap().fetch_add(1, Ordering::Relaxed);
+    /// assert_eq!(ctx.value(&Counter::Hits).unwrap().load(Ordering::Relaxed), 1);
+    /// assert!(ctx.value(&Counter::Misses).is_none());
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn value<K: Key>(&self, key: &K) -> Option<&K::Value> {
+        self.values.get(key)
+    }
+}
+
+impl Context {
     /// Creates a child with the values of this context, and the node that `derive` makes of the
     /// parent's node and the child's depth.
     #[inline(always)]

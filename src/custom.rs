@@ -252,6 +252,7 @@ impl fmt::Debug for Lookup<'_, '_> {
     }
 }
 
+/// # Custom contexts
 impl Context {
     /// Creates a context from a type of yours. Contexts can be derived from it like from any other.
     ///

@@ -6,7 +6,7 @@ use std::iter;
 use std::time::{Duration, Instant};
 
 use crate::context::Context;
-use crate::merge::Join;
+use crate::merge::MergedValues;
 use crate::tree::{Kind, Node};
 use crate::value::Layer;
 
@@ -49,12 +49,13 @@ impl fmt::Display for Context {
                 Part::Context(ctx) => spread(ctx, &mut parts),
                 Part::Text(text) => f.write_str(text)?,
                 Part::Node(node) => write_node(node, f)?,
-                Part::Layer(layer) => match layer.as_any().downcast_ref::<Join>() {
-                    Some(join)
-                        if merges.insert(join as *const Join) || repeats.next().is_some() =>
+                Part::Layer(layer) => match layer.as_any().downcast_ref::<MergedValues>() {
+                    Some(merged)
+                        if merges.insert(merged as *const MergedValues)
+                            || repeats.next().is_some() =>
                     {
                         f.write_str(".Merge(")?;
-                        parts.extend([Part::Text(")"), Part::Context(&join.other)]);
+                        parts.extend([Part::Text(")"), Part::Context(&merged.other)]);
                     }
                     Some(_) => f.write_str(".Merge(...)")?,
                     None => f.write_str(&layer.text())?,

@@ -217,18 +217,22 @@
 
 #![forbid(unsafe_code)]
 
-mod after_func;
-mod cancel;
+// rustdoc shows the methods of `Context` in the order of these modules.
+mod context;
+
 mod channel;
 mod condvar;
-mod context;
+mod scope;
+
 mod custom;
+
+mod after_func;
+mod cancel;
 mod deadline;
 mod display;
 mod error;
 mod merge;
 mod runtime;
-mod scope;
 #[cfg(feature = "signal")]
 pub mod signal;
 mod tree;

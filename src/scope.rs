@@ -18,6 +18,7 @@ use crate::error::{into_cause, Cause};
 use crate::runtime::sync::{thread, Mutex};
 use crate::runtime::{timer, unwind};
 
+/// # Groups
 impl Context {
     /// Runs a group of threads that may borrow from the stack. Go's errgroup, on
     /// [`std::thread::scope`].
