@@ -12,7 +12,7 @@ use crate::runtime::sync::Arc;
 use crate::runtime::timer::Task;
 use crate::runtime::unwind::{drop_nested, FirstPanic};
 use crate::tree::{External, ExternalSource, Node};
-use crate::value::{Answer, Head, Key, Layer, Step, Types, Values, Wanted};
+use crate::value::{Answer, Key, KeyTypeFilter, Meta, Query, SearchStep, ValueNode, Values};
 
 /// Implement this to make your own type usable as a context, via [`Context::custom`].
 ///
@@ -296,25 +296,25 @@ struct Custom<T> {
     inner: Arc<T>,
 }
 
-impl<T: CustomContext> Layer for Custom<T> {
-    fn head(&self) -> Head {
-        Head {
-            types: Types::ALL,
+impl<T: CustomContext> ValueNode for Custom<T> {
+    fn meta(&self) -> Meta {
+        Meta {
+            types: KeyTypeFilter::ALL,
             depth: 0,
         }
     }
 
-    fn below(&self) -> Option<&dyn Layer> {
+    fn next(&self) -> Option<&dyn ValueNode> {
         None
     }
 
-    fn search<'a>(&'a self, wanted: Wanted<'_>) -> Step<'a> {
+    fn search<'a>(&'a self, query: Query<'_>) -> SearchStep<'a> {
         let mut lookup = Lookup {
-            key: wanted.key,
+            key: query.key,
             answers: Vec::new(),
         };
         self.inner.value(&mut lookup);
-        Step::Answers(lookup.answers)
+        SearchStep::Answers(lookup.answers)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -325,7 +325,7 @@ impl<T: CustomContext> Layer for Custom<T> {
         self
     }
 
-    fn unlink(self: Arc<Self>, panics: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
+    fn take_next(self: Arc<Self>, panics: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
         panics.catch(|| drop_nested(self));
         Values::default()
     }

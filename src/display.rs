@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::context::Context;
 use crate::merge::MergedValues;
 use crate::tree::{Kind, Node};
-use crate::value::Layer;
+use crate::value::ValueNode;
 
 /// Go's form: how the context was derived, from its root.
 ///
@@ -49,7 +49,7 @@ impl fmt::Display for Context {
                 Part::Context(ctx) => spread(ctx, &mut parts),
                 Part::Text(text) => f.write_str(text)?,
                 Part::Node(node) => write_node(node, f)?,
-                Part::Layer(layer) => match layer.as_any().downcast_ref::<MergedValues>() {
+                Part::Value(value) => match value.as_any().downcast_ref::<MergedValues>() {
                     Some(merged)
                         if merges.insert(merged as *const MergedValues)
                             || repeats.next().is_some() =>
@@ -58,7 +58,7 @@ impl fmt::Display for Context {
                         parts.extend([Part::Text(")"), Part::Context(&merged.other)]);
                     }
                     Some(_) => f.write_str(".Merge(...)")?,
-                    None => f.write_str(&layer.text())?,
+                    None => f.write_str(&value.text())?,
                 },
             }
         }
@@ -70,19 +70,19 @@ enum Part<'a> {
     Context(&'a Context),
     Text(&'static str),
     Node(&'a Node),
-    Layer(&'a dyn Layer),
+    Value(&'a dyn ValueNode),
 }
 
 /// Puts down the derivations of a context, the last one first.
 fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
     let mut node = ctx.node.as_deref();
-    let mut layers = ctx.values.layers().peekable();
+    let mut values = ctx.values.nodes().peekable();
     let mut openings = 0;
     // Two lists in one order: what was derived last is the deeper of the two.
     loop {
         let depth = node.map_or(0, Node::depth);
-        if let Some(layer) = layers.next_if(|layer| layer.head().depth > depth) {
-            parts.push(Part::Layer(layer));
+        if let Some(value) = values.next_if(|value| value.meta().depth > depth) {
+            parts.push(Part::Value(value));
             continue;
         }
         let Some(inner) = node else {

@@ -5,13 +5,13 @@ use std::any::Any;
 use crate::context::Context;
 use crate::runtime::sync::Arc;
 use crate::runtime::unwind::FirstPanic;
-use crate::value::{Head, Layer, Step, Values, Wanted};
+use crate::value::{Meta, Query, SearchStep, ValueNode, Values};
 
 /// The values of both parents, and the second parent for `Display`.
 pub(crate) struct MergedValues {
-    below: Values,
+    next: Values,
     pub(crate) other: Context,
-    head: Head,
+    meta: Meta,
 }
 
 impl MergedValues {
@@ -19,25 +19,25 @@ impl MergedValues {
     pub(crate) fn join(first: &Context, other: &Context, depth: u32) -> Values {
         let types = first.values.types().with(other.values.types());
         Values::new(MergedValues {
-            below: first.values.clone(),
+            next: first.values.clone(),
             other: other.clone(),
-            head: Head { types, depth },
+            meta: Meta { types, depth },
         })
     }
 }
 
-impl Layer for MergedValues {
-    fn head(&self) -> Head {
-        self.head
+impl ValueNode for MergedValues {
+    fn meta(&self) -> Meta {
+        self.meta
     }
 
-    fn below(&self) -> Option<&dyn Layer> {
-        self.below.top()
+    fn next(&self) -> Option<&dyn ValueNode> {
+        self.next.top()
     }
 
-    fn search<'a>(&'a self, _: Wanted<'_>) -> Step<'a> {
-        let other = Some(&self.other.values).filter(|values| !values.same(&self.below));
-        Step::On(self.below(), other)
+    fn search<'a>(&'a self, _: Query<'_>) -> SearchStep<'a> {
+        let other = Some(&self.other.values).filter(|values| !values.ptr_eq(&self.next));
+        SearchStep::Continue(self.next(), other)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -48,12 +48,12 @@ impl Layer for MergedValues {
         self
     }
 
-    fn unlink(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values {
+    fn take_next(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values {
         let Some(merged) = Arc::into_inner(self) else {
             return Values::default();
         };
         more.push(merged.other.values);
         panics.catch(|| drop(merged.other.node));
-        merged.below
+        merged.next
     }
 }

@@ -1,4 +1,6 @@
-//! Values: a list that a context shares with its descendants, and lookup by typed key.
+//! The values of a context: a linked list, shared with its descendants, and a lookup by typed key.
+//!
+//! The nodes of the list are independent of those of the cancellation tree.
 
 use std::any::{type_name, Any, TypeId};
 use std::collections::BTreeSet;
@@ -90,74 +92,73 @@ pub trait Key: Any + Eq + Send + Sync {
 
 /// The values of a context, the nearest first.
 #[derive(Clone, Default)]
-pub(crate) struct Values(Option<Arc<dyn Layer>>);
+pub(crate) struct Values(Option<Arc<dyn ValueNode>>);
 
-/// One value, or another source of values, on top of the layers below.
-pub(crate) trait Layer: Send + Sync {
-    fn head(&self) -> Head;
+/// One value, or another source of values, and the nodes that follow it in the list.
+pub(crate) trait ValueNode: Send + Sync {
+    fn meta(&self) -> Meta;
 
-    fn below(&self) -> Option<&dyn Layer>;
+    fn next(&self) -> Option<&dyn ValueNode>;
 
-    /// Searches this layer, and perhaps some of those below.
-    fn search<'a>(&'a self, key: Wanted<'_>) -> Step<'a>;
+    /// Searches this node, and perhaps some that follow it.
+    fn search<'a>(&'a self, query: Query<'_>) -> SearchStep<'a>;
 
     fn as_any(&self) -> &dyn Any;
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
-    /// Returns the layer's part of the `Display` output; empty if its node or `display.rs` writes
-    /// it.
+    /// Returns the node's part of the `Display` output. It is empty if `display.rs` writes that part.
     fn text(&self) -> String {
         String::new()
     }
 
-    /// Drops a reference to the layer. If it was the last one, returns the layers below; other
-    /// values are added to `more`.
-    fn unlink(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values;
+    /// Drops a reference to the node. If it was the last one, returns the next nodes; other values
+    /// are added to `more`.
+    fn take_next(self: Arc<Self>, panics: &mut FirstPanic, more: &mut Vec<Values>) -> Values;
 }
 
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Head {
-    /// The types of the keys in this layer and below.
-    pub(crate) types: Types,
-    /// How many derivations lie between this layer and the root, including those of nodes.
+pub(crate) struct Meta {
+    /// The types of the keys in this node and those that follow it.
+    pub(crate) types: KeyTypeFilter,
+    /// How many derivations lie between this node and the root, including those of tree nodes.
     pub(crate) depth: u32,
 }
 
 /// How a search continues.
-pub(crate) enum Step<'a> {
-    /// A reference to a value of the key's type.
+pub(crate) enum SearchStep<'a> {
+    /// The value, of the key's value type.
     Found(&'a dyn Any),
-    /// Continue with the layers below, and then with other values.
-    On(Option<&'a dyn Layer>, Option<&'a Values>),
-    /// Continue with these answers, one after the other.
+    /// Continue with the next nodes, and after them with other values.
+    Continue(Option<&'a dyn ValueNode>, Option<&'a Values>),
+    /// Continue with the first of these answers that has a value.
     Answers(Vec<Answer<'a>>),
 }
 
 pub(crate) enum Answer<'a> {
-    /// A reference to a value of the key's type.
+    /// The value, of the key's value type.
     Value(&'a dyn Any),
-    /// The value that these values have under the key, if any.
+    /// The result of a search of these values.
     In(&'a Values),
 }
 
-/// A reference to a key, and its type.
+/// The key that is looked up, and its type.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted<'k> {
+pub(crate) struct Query<'k> {
     pub(crate) key: &'k dyn Any,
-    types: Types,
+    types: KeyTypeFilter,
 }
 
-/// A set of key types: a Bloom filter with one hash function. Most lookups with a type of key that
-/// is not in use end here.
+/// A set of key types: a Bloom filter with one hash function. It ends most lookups of a key type
+/// that is not in use.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Types(u32);
+pub(crate) struct KeyTypeFilter(u32);
 
-impl Types {
-    pub(crate) const ALL: Types = Types(u32::MAX);
+impl KeyTypeFilter {
+    pub(crate) const ALL: KeyTypeFilter = KeyTypeFilter(u32::MAX);
 
     #[inline]
-    fn one(id: TypeId) -> Types {
+    fn of(id: TypeId) -> KeyTypeFilter {
         /// A hasher for `TypeId`, which is a hash already.
         struct Fold(u64);
 
@@ -179,81 +180,81 @@ impl Types {
 
         let mut fold = Fold(0);
         id.hash(&mut fold);
-        Types(1 << (fold.finish() >> 59))
+        KeyTypeFilter(1 << (fold.finish() >> 59))
     }
 
-    pub(crate) fn with(self, others: Types) -> Types {
-        Types(self.0 | others.0)
+    pub(crate) fn with(self, others: KeyTypeFilter) -> KeyTypeFilter {
+        KeyTypeFilter(self.0 | others.0)
     }
 
     #[inline]
-    fn meets(self, others: Types) -> bool {
+    fn may_contain(self, others: KeyTypeFilter) -> bool {
         self.0 & others.0 != 0
     }
 }
 
-struct Pair<K: Key> {
-    below: Below<K>,
-    head: Head,
+struct Entry<K: Key> {
+    next: Next<K>,
+    meta: Meta,
     key: K,
     value: K::Value,
 }
 
-/// The layers below a value. Keys of one type often follow each other; a search goes through them
-/// without a virtual call.
+/// The nodes that follow an entry. Keys of one type often follow each other, and a search passes
+/// them without a virtual call.
 ///
-/// The type is laid out so that it takes no more room than its larger variant.
-enum Below<K: Key> {
-    Same(Option<Arc<Pair<K>>>),
-    Other(Arc<dyn Layer>),
+/// Takes two words, like a bare `Arc<dyn ValueNode>`.
+enum Next<K: Key> {
+    Same(Option<Arc<Entry<K>>>),
+    Other(Arc<dyn ValueNode>),
 }
 
-impl<K: Key> Below<K> {
-    fn new(values: &Values) -> Below<K> {
+impl<K: Key> Next<K> {
+    fn new(values: &Values) -> Next<K> {
         let Some(top) = &values.0 else {
-            return Below::Same(None);
+            return Next::Same(None);
         };
-        if !top.as_any().is::<Pair<K>>() {
-            return Below::Other(top.clone());
+        if !top.as_any().is::<Entry<K>>() {
+            return Next::Other(top.clone());
         }
         match top.clone().into_any().downcast() {
-            Ok(pair) => Below::Same(Some(pair)),
-            Err(_) => Below::Other(top.clone()),
+            Ok(entry) => Next::Same(Some(entry)),
+            Err(_) => Next::Other(top.clone()),
         }
     }
 
-    fn top(&self) -> Option<&dyn Layer> {
+    fn top(&self) -> Option<&dyn ValueNode> {
         match self {
-            Below::Same(pair) => pair.as_deref().map(|pair| pair as &dyn Layer),
-            Below::Other(layer) => Some(&**layer),
+            Next::Same(entry) => entry.as_deref().map(|entry| entry as &dyn ValueNode),
+            Next::Other(node) => Some(&**node),
         }
     }
 }
 
-impl<K: Key> Layer for Pair<K> {
-    fn head(&self) -> Head {
-        self.head
+impl<K: Key> ValueNode for Entry<K> {
+    fn meta(&self) -> Meta {
+        self.meta
     }
 
-    fn below(&self) -> Option<&dyn Layer> {
-        self.below.top()
+    fn next(&self) -> Option<&dyn ValueNode> {
+        self.next.top()
     }
 
-    fn search<'a>(&'a self, wanted: Wanted<'_>) -> Step<'a> {
-        if !self.head.types.meets(wanted.types) {
-            return Step::On(None, None);
+    fn search<'a>(&'a self, query: Query<'_>) -> SearchStep<'a> {
+        if !self.meta.types.may_contain(query.types) {
+            return SearchStep::Continue(None, None);
         }
-        let Some(key) = wanted.key.downcast_ref::<K>() else {
-            return Step::On(self.below(), None);
+        let Some(key) = query.key.downcast_ref::<K>() else {
+            return SearchStep::Continue(self.next(), None);
         };
-        let mut pair = self;
+        let mut entry = self;
         loop {
-            if pair.key == *key {
-                return Step::Found(&pair.value);
+            if entry.key == *key {
+                return SearchStep::Found(&entry.value);
             }
-            pair = match &pair.below {
-                Below::Same(Some(below)) => below,
-                below => return Step::On(below.top(), None),
+            entry = match &entry.next {
+                Next::Same(Some(next)) => next,
+                next => return SearchStep::Continue(next.top(), None),
             };
         }
     }
@@ -271,29 +272,29 @@ impl<K: Key> Layer for Pair<K> {
         format!(".WithValue({key}, {value})")
     }
 
-    fn unlink(self: Arc<Self>, panics: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
-        let Some(pair) = Arc::into_inner(self) else {
+    fn take_next(self: Arc<Self>, panics: &mut FirstPanic, _: &mut Vec<Values>) -> Values {
+        let Some(entry) = Arc::into_inner(self) else {
             return Values::default();
         };
-        panics.catch(|| drop(pair.key));
-        panics.catch(|| drop(pair.value));
-        match pair.below {
-            Below::Same(below) => Values(below.map(|pair| pair as Arc<dyn Layer>)),
-            Below::Other(layer) => Values(Some(layer)),
+        panics.catch(|| drop(entry.key));
+        panics.catch(|| drop(entry.value));
+        match entry.next {
+            Next::Same(next) => Values(next.map(|entry| entry as Arc<dyn ValueNode>)),
+            Next::Other(node) => Values(Some(node)),
         }
     }
 }
 
 impl Values {
-    pub(crate) fn new(layer: impl Layer + 'static) -> Values {
-        Values(Some(Arc::new(layer)))
+    pub(crate) fn new(node: impl ValueNode + 'static) -> Values {
+        Values(Some(Arc::new(node)))
     }
 
     pub(crate) fn with<K: Key>(&self, key: K, value: K::Value, depth: u32) -> Values {
-        let types = self.types().with(Types::one(TypeId::of::<K>()));
-        Values::new(Pair {
-            below: Below::new(self),
-            head: Head { types, depth },
+        let types = self.types().with(KeyTypeFilter::of(TypeId::of::<K>()));
+        Values::new(Entry {
+            next: Next::new(self),
+            meta: Meta { types, depth },
             key,
             value,
         })
@@ -301,8 +302,9 @@ impl Values {
 
     #[inline]
     pub(crate) fn get<K: Key>(&self, key: &K) -> Option<&K::Value> {
-        // Checked here, where the compiler knows the type.
-        if !self.types().meets(Types::one(TypeId::of::<K>())) {
+        // Checked here, where the filter of the key's type is a constant.
+        let types = KeyTypeFilter::of(TypeId::of::<K>());
+        if !self.types().may_contain(types) {
             return None;
         }
         self.find(key)?.downcast_ref()
@@ -311,22 +313,22 @@ impl Values {
     /// Returns the nearest value under a key. Of two merged lists the first is searched completely
     /// before the second; a list that is reached in several ways is searched once.
     pub(crate) fn find(&self, key: &dyn Any) -> Option<&dyn Any> {
-        let types = Types::one(key.type_id());
-        if !self.types().meets(types) {
+        let types = KeyTypeFilter::of(key.type_id());
+        if !self.types().may_contain(types) {
             return None;
         }
         let mut pending: Vec<Answer<'_>> = Vec::new();
         let mut searched: BTreeSet<*const Values> = BTreeSet::new();
         let mut next = self.0.as_deref();
         loop {
-            while let Some(layer) = next {
-                match layer.search(Wanted { key, types }) {
-                    Step::Found(value) => return Some(value),
-                    Step::On(below, other) => {
-                        next = below;
+            while let Some(node) = next {
+                match node.search(Query { key, types }) {
+                    SearchStep::Found(value) => return Some(value),
+                    SearchStep::Continue(following, other) => {
+                        next = following;
                         pending.extend(other.map(Answer::In));
                     }
-                    Step::Answers(answers) => {
+                    SearchStep::Answers(answers) => {
                         next = None;
                         pending.extend(answers.into_iter().rev());
                     }
@@ -342,53 +344,54 @@ impl Values {
         }
     }
 
-    /// Iterates over the layers from the nearest to the farthest.
-    pub(crate) fn layers(&self) -> impl Iterator<Item = &dyn Layer> {
-        iter::successors(self.top(), |layer| layer.below())
+    /// Returns an iterator over the nodes, from the nearest to the farthest.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &dyn ValueNode> {
+        iter::successors(self.top(), |node| node.next())
     }
 
     #[inline]
-    pub(crate) fn top(&self) -> Option<&dyn Layer> {
+    pub(crate) fn top(&self) -> Option<&dyn ValueNode> {
         self.0.as_deref()
     }
 
     #[inline]
     pub(crate) fn depth(&self) -> u32 {
-        self.top().map_or(0, |layer| layer.head().depth)
+        self.top().map_or(0, |node| node.meta().depth)
     }
 
     #[inline]
-    pub(crate) fn types(&self) -> Types {
+    pub(crate) fn types(&self) -> KeyTypeFilter {
         self.top()
-            .map_or(Types::default(), |layer| layer.head().types)
+            .map_or(KeyTypeFilter::default(), |node| node.meta().types)
     }
 
-    pub(crate) fn same(&self, other: &Values) -> bool {
+    pub(crate) fn ptr_eq(&self, other: &Values) -> bool {
         match (&self.0, &other.0) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
+            (Some(first), Some(second)) => Arc::ptr_eq(first, second),
+            (first, second) => first.is_none() && second.is_none(),
         }
     }
 }
 
-/// Drops a long list in a loop, because the stack of the dropping thread may be small. Every value
-/// is dropped, even if some of them panic.
+/// Drops a long list in a loop, because recursion could overflow the stack. Every value is dropped,
+/// even if some of them panic.
 impl Drop for Values {
     #[inline]
     fn drop(&mut self) {
         if let Some(top) = self.0.take() {
-            let_go(top);
+            drop_list(top);
         }
     }
 }
 
-fn let_go(top: Arc<dyn Layer>) {
+/// Drops a list in a loop. Resumes the first panic after everything has been dropped.
+fn drop_list(top: Arc<dyn ValueNode>) {
     let mut panics = FirstPanic::default();
     let mut more = Vec::new();
     let mut next = Some(top);
-    while let Some(layer) = next {
-        let mut below = layer.unlink(&mut panics, &mut more);
-        next = below.0.take();
+    while let Some(node) = next {
+        let mut following = node.take_next(&mut panics, &mut more);
+        next = following.0.take();
         while next.is_none() {
             let Some(mut other) = more.pop() else { break };
             next = other.0.take();
@@ -403,12 +406,12 @@ mod tests {
     use std::mem::size_of;
 
     #[test]
-    fn what_lies_below_a_value_takes_two_words() {
+    fn next_takes_two_words() {
         #[derive(PartialEq, Eq)]
         struct Unit;
         impl Key for Unit {
             type Value = ();
         }
-        assert_eq!(size_of::<Below<Unit>>(), size_of::<[usize; 2]>());
+        assert_eq!(size_of::<Next<Unit>>(), size_of::<[usize; 2]>());
     }
 }
