@@ -1,7 +1,7 @@
 //! Groups: scoped threads with one context. Go's errgroup on std's scopes.
 //!
 //! A worker finishes in this order: its error or its panic is recorded, the group is cancelled, its
-//! channel is disconnected, its slot is released. So a thread that sees a later step also sees the
+//! channel is disconnected, its permit is released. So a thread that sees a later step also sees the
 //! earlier ones. The group has one lock, under which no user code runs and no other lock is taken.
 
 use std::any::Any;
@@ -241,14 +241,14 @@ where
     /// ```
     pub fn set_limit(self, limit: usize) {
         self.group.state.lock().limit = limit;
-        self.group.nudge();
+        self.group.notify_waiter();
     }
 
     /// Starts a worker on a thread of its own. Equivalent to errgroup's `Go`.
     ///
     /// Blocks while as many workers are running as the [limit](Scope::set_limit) allows. If the
     /// group's context is done, `f` is dropped instead of run. A worker that calls `spawn` keeps
-    /// its own slot meanwhile, so workers that all do this may deadlock; use
+    /// its own permit meanwhile, so workers that all do this may deadlock; use
     /// [`try_spawn`](Scope::try_spawn) instead.
     ///
     /// The returned channel receives the value if the worker returns `Ok`. If the worker fails,
@@ -326,8 +326,8 @@ where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
-        match self.group.wait_for_slot() {
-            Some(slot) => self.start(slot, thread, f),
+        match self.group.acquire() {
+            Some(permit) => self.start_worker(permit, thread, f),
             None => {
                 drop(f); // may panic, so before the channel is made, which would leak
                 bounded(1).1
@@ -335,7 +335,7 @@ where
         }
     }
 
-    /// Starts a worker if a slot is free and the group's context is not done. Equivalent to
+    /// Starts a worker if a permit is free and the group's context is not done. Equivalent to
     /// errgroup's `TryGo`. Does not block.
     ///
     /// # Errors
@@ -354,7 +354,7 @@ where
     /// Context::background().scope(|s| {
     ///     s.set_limit(1);
     ///     for numbers in [[1, 2], [3, 4]] {
-    ///         // If all slots are taken, run it on this thread.
+    ///         // If all permits are taken, run it on this thread.
     ///         if let Err(f) = s.try_spawn(move |_| sum(s, &numbers)) {
     ///             f(s.context())?;
     ///         }
@@ -399,28 +399,33 @@ where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
-        match self.group.slot() {
-            Some(slot) => Ok(self.start(slot, thread, f)),
+        match self.group.try_acquire() {
+            Some(permit) => Ok(self.start_worker(permit, thread, f)),
             None => Err(f),
         }
     }
 
-    fn start<F, R>(self, slot: Slot<'scope, E>, thread: thread::Builder, f: F) -> Receiver<R>
+    fn start_worker<F, R>(
+        self,
+        permit: Permit<'scope, E>,
+        thread: thread::Builder,
+        f: F,
+    ) -> Receiver<R>
     where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
         let (result, receiver) = bounded(1);
-        let (group, index) = (slot.group, slot.index);
+        let (group, index) = (permit.group, permit.index);
         let work = Box::new(move || {
             group.catch(|| match f(&group.ctx) {
                 Ok(value) => drop(result.send(value)), // the receiver may have been dropped
                 Err(err) => group.fail(index, err),
             });
             group.catch(|| drop(result));
-            drop(slot);
+            drop(permit);
         });
-        if let Err(err) = self.threads.start(thread, work) {
+        if let Err(err) = self.threads.spawn(thread, work) {
             group.catch(|| group.fail(index, E::from(err)));
         }
         receiver
@@ -429,7 +434,7 @@ where
 
 /// std's scope without its second lifetime, which is that of a variable in [`run`].
 trait Threads<'scope>: Sync {
-    fn start(
+    fn spawn(
         &'scope self,
         thread: thread::Builder,
         work: Box<dyn FnOnce() + Send + 'scope>,
@@ -437,7 +442,7 @@ trait Threads<'scope>: Sync {
 }
 
 impl<'scope> Threads<'scope> for thread::Scope<'scope, '_> {
-    fn start(
+    fn spawn(
         &'scope self,
         thread: thread::Builder,
         work: Box<dyn FnOnce() + Send + 'scope>,
@@ -459,7 +464,7 @@ where
         cancel,
         most_errors,
         state: Mutex::new(State::default()),
-        freed: bounded(1),
+        permit_freed: bounded(1),
     };
     let mut value = None;
     thread::scope(|threads| {
@@ -470,7 +475,7 @@ where
         };
         group.catch(|| value = Some(f(scope)));
     });
-    group.catch(|| group.answer_for_refused());
+    group.catch(|| group.record_refused());
     group.catch(|| drop(group.cancel.clone().drop_guard()));
     if group.has_failed() {
         group.catch(|| drop(value.take()));
@@ -493,14 +498,14 @@ struct Group<E> {
     /// The maximum number of errors to keep.
     most_errors: usize,
     state: Mutex<State<E>>,
-    /// Receives a token when a slot may be free. A waiting thread that takes it sends it on.
-    freed: (Sender<()>, Receiver<()>),
+    /// Receives a token when a permit may be free. A waiting thread that takes it sends it on.
+    permit_freed: (Sender<()>, Receiver<()>),
 }
 
 struct State<E> {
     limit: usize,
     active: usize,
-    /// How many slots have been taken so far.
+    /// How many permits have been taken so far.
     started: usize,
     /// Whether a worker was not started because the context was done.
     refused: bool,
@@ -526,15 +531,15 @@ impl<E> Default for State<E> {
 }
 
 impl<E> Group<E> {
-    /// Waits for a slot. Returns `None` if the group's context is done.
-    fn wait_for_slot(&self) -> Option<Slot<'_, E>> {
-        let mut told = false;
+    /// Waits for a permit. Returns `None` if the group's context is done.
+    fn acquire(&self) -> Option<Permit<'_, E>> {
+        let mut was_notified = false;
         loop {
-            if let Some(slot) = self.slot() {
-                if told {
-                    self.nudge();
+            if let Some(permit) = self.try_acquire() {
+                if was_notified {
+                    self.notify_waiter();
                 }
-                return Some(slot);
+                return Some(permit);
             }
             if self.ctx.err().is_some() {
                 self.state.lock().refused = true;
@@ -542,31 +547,31 @@ impl<E> Group<E> {
             }
             select_biased! {
                 recv(self.ctx.done()) -> _ => {}
-                recv(self.freed.1) -> _ => told = true,
+                recv(self.permit_freed.1) -> _ => was_notified = true,
                 recv(timer::retry_channel()) -> _ => {}
             }
         }
     }
 
-    fn slot(&self) -> Option<Slot<'_, E>> {
+    fn try_acquire(&self) -> Option<Permit<'_, E>> {
         let mut state = self.state.lock();
         if state.active >= state.limit {
             return None;
         }
         state.active += 1;
         state.started += 1;
-        let slot = Slot {
+        let permit = Permit {
             group: self,
             index: state.started,
         };
         drop(state);
-        // Checked only now, because the slot may be that of a worker that has failed.
-        self.ctx.err().is_none().then_some(slot)
+        // Checked only now, because the permit may be that of a worker that has failed.
+        self.ctx.err().is_none().then_some(permit)
     }
 
-    /// Wakes a waiting thread when a slot may be free. Must be called with the lock released.
-    fn nudge(&self) {
-        let _ = self.freed.0.try_send(()); // full: another token is on its way already
+    /// Wakes a waiting thread when a permit may be free. Must be called with the lock released.
+    fn notify_waiter(&self) {
+        let _ = self.permit_freed.0.try_send(()); // full: another token is on its way already
     }
 
     /// Runs a step of a worker. A panic in it cancels the group.
@@ -585,7 +590,7 @@ impl<E> Group<E> {
         let mut later = None;
         // Only the recorded panic is resumed, not those that this leads to.
         unwind::catch_and_report(|| {
-            self.end(text, |state| match state.panic {
+            self.cancel_group(text, |state| match state.panic {
                 Some(_) => later = Some(payload),
                 None => state.panic = Some(payload),
             });
@@ -599,7 +604,7 @@ impl<E> Group<E> {
     }
 
     /// Cancels the group, with the text of its first error or panic as the cause.
-    fn end(&self, text: String, record: impl FnOnce(&mut State<E>)) {
+    fn cancel_group(&self, text: String, record: impl FnOnce(&mut State<E>)) {
         let own = into_cause(text);
         let mut state = self.state.lock();
         record(&mut state);
@@ -615,7 +620,7 @@ impl<E: Display + From<io::Error>> Group<E> {
         self.catch(|| text = err.to_string());
         let mut surplus = None;
         self.catch(|| {
-            self.end(text, |state| {
+            self.cancel_group(text, |state| {
                 if state.errors.len() < self.most_errors {
                     state.errors.push((index, err));
                 } else {
@@ -627,7 +632,7 @@ impl<E: Display + From<io::Error>> Group<E> {
     }
 
     /// Records an error if a worker was not started and there is no other error.
-    fn answer_for_refused(&self) {
+    fn record_refused(&self) {
         let state = self.state.lock();
         let only = state.refused && state.errors.is_empty();
         drop(state);
@@ -639,14 +644,14 @@ impl<E: Display + From<io::Error>> Group<E> {
 }
 
 /// A permit to run one worker.
-struct Slot<'a, E> {
+struct Permit<'a, E> {
     group: &'a Group<E>,
     index: usize,
 }
 
-impl<E> Drop for Slot<'_, E> {
+impl<E> Drop for Permit<'_, E> {
     fn drop(&mut self) {
         self.group.state.lock().active -= 1;
-        self.group.nudge();
+        self.group.notify_waiter();
     }
 }
