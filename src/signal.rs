@@ -1,5 +1,4 @@
-//! Contexts that a signal cancels: Ctrl-C, `kill`, a service manager that wants the program to end.
-//! Go's `signal.NotifyContext`.
+//! Cancels contexts on signals such as Ctrl-C or `kill`. Equivalent to Go's `signal.NotifyContext`.
 //!
 //! This module needs the crate's feature `signal`, which is off by default.
 //!
@@ -7,7 +6,8 @@
 //! use go_context::{signal::NotifyContext, Context};
 //!
 //! fn main() -> std::io::Result<()> {
-//!     let (ctx, stop) = NotifyContext::new().start(&Context::background())?;
+//!     let root = Context::background();
+//!     let (ctx, stop) = NotifyContext::new().start(&root)?;
 //!     serve(&ctx); // until Ctrl-C or `kill`
 //!     stop.stop();
 //!     Ok(())
@@ -15,54 +15,56 @@
 //!
 //! fn serve(ctx: &Context) {
 //!     ctx.wait();
-//!     println!("ending: {}", ctx.cause().unwrap()); // ending: interrupt signal received
+//!     // Prints "shutting down: interrupt signal received".
+//!     println!("shutting down: {}", ctx.cause().unwrap());
 //! }
 //! ```
 //!
 //! # How long signals are caught
 //!
-//! From [`start`](NotifyContext::start) until the context is done, whether a signal did that or
-//! anything else. After that a signal has the system's own action again: who presses Ctrl-C twice
-//! need not wait for the work to end in good order. [`keep_catching`](NotifyContext::keep_catching)
-//! is Go's way: signals are caught until [`stop`](StopFunc::stop), and those after the first do
-//! nothing.
+//! Signals are caught from [`start`](NotifyContext::start) until the context is done, for whatever
+//! reason. After that the default disposition is restored, so pressing Ctrl-C a second time kills
+//! the program immediately. With [`keep_catching`](NotifyContext::keep_catching) signals are caught
+//! until [`stop`](StopFunc::stop), as in Go, and those after the first have no effect.
 //!
-//! Contexts are independent of one another. One signal cancels all that catch it at the time, and
-//! it has its own action when none does any more.
+//! Contexts are independent of each other. A signal cancels all contexts that catch it at that
+//! time. Its default disposition is restored when no context catches it any more.
 //!
-//! A signal that cancels does so before the next one can end the process: when the context is seen
-//! to be done, the next has its own action already. Where something else cancels, such as the
-//! parent, that takes a moment, and a signal in this moment does nothing.
+//! When a signal cancels a context, the default disposition is restored before the context is done.
+//! When something else does, such as a parent, it is restored shortly afterwards, and a signal that
+//! arrives in between has no effect.
 //!
-//! # What a signal does when it is not caught any more
+//! # Signals that are no longer caught
 //!
-//! - What the system does by default: most signals end the process, some stop it or do nothing. One
-//!   whose default is not known, such as a real-time signal, ends the process with the status 128
-//!   plus its number.
-//! - Nothing of ours, if on Linux it was ignored (as by `nohup`) or handled by somebody else when this
-//!   process first caught it: it is ignored again, and the other's handler, which had its turn all
-//!   the time, goes on. Other systems do not tell, so there it counts as not handled.
+//! - A signal has its default disposition again: most signals end the process, some stop it or do
+//!   nothing. A signal whose default is not known, such as a real-time signal, ends the process
+//!   with the exit status 128 plus its number.
+//! - On Linux, a signal that was ignored when this process first caught it (for example under
+//!   `nohup`) is ignored again. If it was handled by other code, that handler keeps running all the
+//!   time, and nothing else happens. On other systems this cannot be detected, and the signal is
+//!   treated as if it had had its default disposition.
 //!
-//! This crate sets its handlers through [`signal-hook`](https://docs.rs/signal-hook), which never
-//! takes a handler out, but has it do nothing. So there are two limits. Once a signal has been
-//! caught, whoever registers an action for it through signal-hook later does not keep it from ending
-//! the process while no context catches it. And a program that this one starts does not inherit that
-//! the signal is ignored.
+//! Handlers are installed through [`signal-hook`](https://docs.rs/signal-hook), which never
+//! uninstalls one. This has two consequences:
 //!
-//! # What differs from Go
+//! - Once a signal has been caught, other signal-hook actions registered for it later do not
+//!   prevent it from terminating the process while no context catches it.
+//! - Child processes do not inherit that the signal is ignored.
 //!
-//! - By default the second signal has its own action.
-//! - No signals listed is an error. In Go it means all of them.
-//! - A signal that comes while the catching is being stopped is either received, which the cause
-//!   tells, or has its own action.
-//! - Dropping the [`StopFunc`] stops.
+//! # Differences from Go
+//!
+//! - By default a second signal has its default effect.
+//! - An empty list of signals is an error. In Go it means all signals.
+//! - A signal that arrives during `stop` is either received, and is then the cause, or has its
+//!   default effect.
+//! - Dropping the [`StopFunc`] has the effect of `stop`.
 //! - The texts are Go's for Linux, on all systems.
 //!
-//! # On Windows
+//! # Windows
 //!
-//! There the C library knows but a few signals, and only [`SIGINT`] (Ctrl-C) and `SIGBREAK`
-//! (Ctrl-Break) come from outside. A thread looks every 50 milliseconds whether one has come, and
-//! [`stop`](StopFunc::stop) may wait as long for it.
+//! The C library of Windows supports only a few signals. Of these, only [`SIGINT`] (Ctrl-C) and
+//! `SIGBREAK` (Ctrl-Break) come from outside the process. A thread polls for them every 50
+//! milliseconds, and [`stop`](StopFunc::stop) may block for as long.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -71,7 +73,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{bounded, Receiver};
 
-use self::catch::Catch;
+use self::catch::Registration;
 use self::listen::Listener;
 use crate::after_func::AfterFunc;
 use crate::context::Context;
@@ -94,43 +96,46 @@ pub use signal_hook::consts::{
 #[cfg(windows)]
 pub use signal_hook::consts::SIGBREAK;
 
-/// Makes contexts that a signal cancels: Go's `signal.NotifyContext`.
+/// Creates contexts that are cancelled by signals. Equivalent to Go's `signal.NotifyContext`.
 ///
-/// How long signals are caught, and what they do after that, the [module](self) tells.
+/// The [module](self) describes how long signals are caught, and what they do after that.
 ///
 /// # Examples
 ///
-/// A program that Ctrl-C and `kill` ask to end, and a second Ctrl-C ends:
+/// A loop that ends at the first Ctrl-C or `kill`. A second Ctrl-C kills the program:
 ///
 /// ```no_run
 /// use go_context::{signal::NotifyContext, Context};
 ///
-/// let (ctx, _stop) = NotifyContext::new().start(&Context::background())?;
+/// let root = Context::background();
+/// let (ctx, _stop) = NotifyContext::new().start(&root)?;
 /// for step in 0.. {
 ///     if ctx.err().is_some() {
-///         println!("stopped before step {step}: {}", ctx.cause().unwrap());
+///         let cause = ctx.cause().unwrap();
+///         println!("stopped before step {step}: {cause}");
 ///         break;
 ///     }
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "nothing is caught before `start`"]
+#[must_use = "signals are caught only after `start`"]
 pub struct NotifyContext {
     signals: Vec<i32>,
     keep: bool,
 }
 
 impl NotifyContext {
-    /// For [`SIGINT`], which is Ctrl-C, and [`SIGTERM`], which is what `kill` and service managers
-    /// send.
+    /// Creates a builder for contexts that are cancelled by [`SIGINT`] (Ctrl-C) and [`SIGTERM`]
+    /// (the default of `kill` and of service managers).
     ///
     /// # Examples
     ///
     /// ```
     /// use go_context::signal::{NotifyContext, SIGINT, SIGTERM};
     ///
-    /// assert_eq!(NotifyContext::new(), NotifyContext::new().signals([SIGINT, SIGTERM]));
+    /// let both = NotifyContext::new().signals([SIGINT, SIGTERM]);
+    /// assert_eq!(NotifyContext::new(), both);
     /// ```
     pub fn new() -> NotifyContext {
         NotifyContext {
@@ -139,17 +144,19 @@ impl NotifyContext {
         }
     }
 
-    /// These signals, instead of those before. One that is listed twice counts once.
+    /// Replaces the list of signals. Duplicates are ignored.
     ///
     /// # Examples
     ///
     /// ```
     /// # #[cfg(unix)] {
-    /// use go_context::{signal::{NotifyContext, SIGHUP, SIGINT}, Context};
+    /// use go_context::signal::{NotifyContext, SIGHUP, SIGINT};
+    /// use go_context::Context;
     ///
     /// let notify = NotifyContext::new().signals([SIGHUP, SIGINT]);
     /// let (ctx, _stop) = notify.start(&Context::background()).unwrap();
-    /// assert_eq!(ctx.to_string(), "signal.NotifyContext(context.Background, [hangup interrupt])");
+    /// let text = "(context.Background, [hangup interrupt])";
+    /// assert_eq!(ctx.to_string(), format!("signal.NotifyContext{text}"));
     /// # }
     /// ```
     pub fn signals(mut self, signals: impl IntoIterator<Item = i32>) -> NotifyContext {
@@ -162,17 +169,18 @@ impl NotifyContext {
         self
     }
 
-    /// Catches the signals until [`stop`](StopFunc::stop), as Go does, also when the context is done:
-    /// those after the first do nothing.
+    /// Keeps catching the signals after the context is done, until [`stop`](StopFunc::stop), as in
+    /// Go. Signals after the first have no effect.
     ///
     /// # Examples
     ///
     /// ```no_run
     /// use go_context::{signal::NotifyContext, Context};
     ///
-    /// let (ctx, stop) = NotifyContext::new().keep_catching().start(&Context::background())?;
+    /// let notify = NotifyContext::new().keep_catching();
+    /// let (ctx, stop) = notify.start(&Context::background())?;
     /// ctx.wait();
-    /// // Nobody can end this but by SIGKILL.
+    /// // A second Ctrl-C does not interrupt this.
     /// std::fs::rename("report.new", "report")?;
     /// stop.stop();
     /// # Ok::<(), std::io::Error>(())
@@ -182,59 +190,65 @@ impl NotifyContext {
         self
     }
 
-    /// A child of `parent` that is done when one of the signals comes, and the function that stops
-    /// catching them.
+    /// Starts to catch the signals. Returns a child of `parent` that the first of them cancels, and
+    /// a [`StopFunc`] that stops catching them.
     ///
-    /// A signal cancels it with [`Error::Canceled`] and a [`Received`] as its cause. If several come
-    /// at almost the same time, the cause is one of them. Any other end is as with
-    /// [`with_cancel`](Context::with_cancel): a cancelled parent gives its own error and cause, and if
-    /// it is done already, the context is so from the start.
+    /// A signal cancels the context with [`Error::Canceled`] and a [`Received`] as its cause. If
+    /// several signals arrive at almost the same time, the cause is one of them. Otherwise the
+    /// context behaves like one from [`with_cancel`](Context::with_cancel): it is done when its
+    /// parent is, with the parent's error and cause.
     ///
-    /// It may be called any number of times, also for the same signals. A thread, `go-ctx-signal`,
-    /// waits for the signals as long as they are caught; on Unix it needs a file descriptor for
-    /// itself and one for each signal.
+    /// `start` may be called any number of times, including for the same signals. A thread named
+    /// `go-ctx-signal` waits for the signals while they are caught. On Unix it needs one file
+    /// descriptor, and one more for each signal.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if no signal is listed, or one that does not exist
-    /// or that cannot be caught, such as `SIGKILL` and `SIGSEGV`. Otherwise what the system says when
-    /// it has no thread or no file descriptor left. Then nothing is caught.
+    /// In all of these cases no signal is caught.
+    ///
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the list of signals is empty, or contains
+    ///   a signal that does not exist or that cannot be caught, such as `SIGKILL` or `SIGSEGV`.
+    /// - The error of the operating system if the thread or a file descriptor cannot be created, or
+    ///   a handler cannot be installed.
     ///
     /// # Examples
     ///
     /// ```
     /// use std::io;
-    /// use go_context::{signal::{NotifyContext, SIGTERM}, Context, Error};
+    /// use go_context::signal::{NotifyContext, SIGTERM};
+    /// use go_context::{Context, Error};
     ///
     /// let (parent, cancel) = Context::background().with_cancel_cause();
-    /// let (ctx, _stop) = NotifyContext::new().signals([SIGTERM]).start(&parent)?;
+    /// let notify = NotifyContext::new().signals([SIGTERM]);
+    /// let (ctx, _stop) = notify.start(&parent)?;
     /// cancel.cancel("closing time");
     /// assert_eq!(ctx.err(), Some(Error::Canceled));
     /// assert_eq!(ctx.cause().unwrap().to_string(), "closing time");
     ///
     /// let sigkill = 9;
-    /// let err = NotifyContext::new().signals([sigkill]).start(&parent).unwrap_err();
+    /// let notify = NotifyContext::new().signals([sigkill]);
+    /// let err = notify.start(&parent).unwrap_err();
     /// assert_eq!(err.kind(), io::ErrorKind::InvalidInput);
     /// # Ok::<(), io::Error>(())
     /// ```
     pub fn start(&self, parent: &Context) -> io::Result<(Context, StopFunc)> {
-        let (catch, listener) = Catch::start(self.signals.clone())?;
-        let catch = Arc::new(catch);
+        let (registration, listener) = Registration::start(self.signals.clone())?;
+        let registration = Arc::new(registration);
         let names = names::list(&self.signals);
         let (ctx, node) = parent.child(|node, depth| Node::with_signals(node, depth, names));
-        let until_done = if self.keep {
+        let stop_when_done = if self.keep {
             None
         } else if ctx.err().is_some() {
-            catch.stop();
+            registration.stop();
             None
         } else {
-            let catch = catch.clone();
-            Some(Arc::new(ctx.after_func(move || catch.stop())))
+            let registration = registration.clone();
+            Some(Arc::new(ctx.after_func(move || registration.stop())))
         };
         let watcher = Watcher {
             node: node.clone(),
-            catch: catch.clone(),
-            until_done: until_done.clone(),
+            registration: registration.clone(),
+            stop_when_done: stop_when_done.clone(),
             keep: self.keep,
         };
         let (running, ended) = bounded(0);
@@ -245,64 +259,69 @@ impl NotifyContext {
         });
         let stop = StopFunc {
             node,
-            catch,
-            until_done,
+            registration,
+            stop_when_done,
             ended,
             thread: Mutex::new(None),
         };
-        // If there is no thread, dropping `stop` undoes what has been done.
+        // If the thread cannot be spawned, dropping `stop` undoes the registration.
         *stop.thread.lock() = Some(thread?);
         Ok((ctx, stop))
     }
 }
 
-/// [`NotifyContext::new`].
+/// Equivalent to [`NotifyContext::new`].
 impl Default for NotifyContext {
     fn default() -> NotifyContext {
         NotifyContext::new()
     }
 }
 
-/// Stops catching the signals of a context, and cancels it: what [`NotifyContext::start`] returns
-/// beside the context.
+/// Stops catching the signals of a context, and cancels the context. Created by
+/// [`NotifyContext::start`].
 ///
-/// Dropping it does the same as [`stop`](StopFunc::stop), so it has to be kept. `let (ctx, _) = ...`
-/// drops it at once, and the context is done before anybody sees it:
+/// Dropping it has the effect of [`stop`](StopFunc::stop), so keep it until the work is finished.
+/// The pattern `_` drops it immediately:
 ///
 /// ```
 /// use go_context::{signal::NotifyContext, Context, Error};
 ///
-/// let (ctx, _) = NotifyContext::new().start(&Context::background())?;
+/// let root = Context::background();
+/// let (ctx, _) = NotifyContext::new().start(&root)?;
 /// assert_eq!(ctx.err(), Some(Error::Canceled));
 ///
-/// let (ctx, _stop) = NotifyContext::new().start(&Context::background())?;
+/// let (ctx, _stop) = NotifyContext::new().start(&root)?;
 /// assert_eq!(ctx.err(), None);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// It counts as a handle on its context: as long as it is held the context is not abandoned.
-#[must_use = "dropping it cancels the context: keep it, such as in `_stop`"]
+/// It is a [handle](Context#ownership) to the context.
+#[must_use = "dropping it cancels the context; bind it to a name such as `_stop`"]
 pub struct StopFunc {
     node: Arc<Node>,
-    catch: Arc<Catch>,
-    /// What stops the catching when the context is done.
-    until_done: Option<Arc<AfterFunc>>,
-    /// Disconnects when the watcher has seen all there was to see.
+    registration: Arc<Registration>,
+    /// Stops the registration when the context is done. `None` if that is left to `stop`.
+    stop_when_done: Option<Arc<AfterFunc>>,
+    /// Disconnected when the watcher has received all signals that were caught.
     ended: Receiver<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl StopFunc {
-    /// Stops catching, and cancels the context with [`Error::Canceled`] and no cause, unless it is
-    /// done.
+    /// Stops catching the signals. Then cancels the context with [`Error::Canceled`] and no cause,
+    /// unless it is done already.
     ///
-    /// When it returns, the signals have their own action again (where no other context catches
-    /// them), the context is done with all its descendants, and the thread and the file descriptors
-    /// are given back; also if another thread called it first. A signal that came before is received:
-    /// then the cause tells it, not that of this call.
+    /// When it returns, even if another thread called it first:
     ///
-    /// It may be called any number of times and from anywhere, such as from a callback of the context.
-    /// It waits for no callback.
+    /// - the default dispositions are restored, except for signals that another context catches;
+    /// - the context and all its descendants are done;
+    /// - the thread has ended and its file descriptors are closed.
+    ///
+    /// A signal that arrived before the call is received, and is then the cause.
+    ///
+    /// Blocks until the thread has ended, which runs no code of yours, and then like
+    /// [`CancelFunc::cancel`](crate::CancelFunc::cancel). So `stop` may be called any number of
+    /// times and from anywhere, including a callback of the context.
     ///
     /// # Examples
     ///
@@ -316,12 +335,12 @@ impl StopFunc {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn stop(&self) {
-        if let Some(until_done) = &self.until_done {
-            until_done.stop();
+        if let Some(stop_when_done) = &self.stop_when_done {
+            stop_when_done.stop();
         }
-        self.catch.stop();
-        // The watcher runs no code of the user's and waits for none, so this takes no longer than
-        // it needs to read what is left, and is never called by the watcher itself.
+        self.registration.stop();
+        // This is short, and never runs on the watcher's own thread, because the watcher neither
+        // runs user code nor waits for it.
         let _ = self.ended.recv();
         let thread = self.thread.lock().take();
         thread.into_iter().for_each(|thread| drop(thread.join()));
@@ -341,47 +360,52 @@ impl fmt::Debug for StopFunc {
     }
 }
 
-/// What the thread of a context works on.
+/// The state of the thread that waits for the signals of a context.
 struct Watcher {
     node: Arc<Node>,
-    catch: Arc<Catch>,
-    until_done: Option<Arc<AfterFunc>>,
+    registration: Arc<Registration>,
+    stop_when_done: Option<Arc<AfterFunc>>,
     keep: bool,
 }
 
 impl Watcher {
-    /// Cancels the context when a signal comes. Ends when no more can.
+    /// Cancels the context when a signal arrives. Returns when no more can arrive.
     fn watch(self, mut listener: Listener) {
         while let Some(signal) = listener.wait() {
             if !self.keep {
-                // First, for who sees the context done may count on it.
-                self.catch.stop();
+                // Before the cancellation, so that once the context is seen done a second signal
+                // has its default effect.
+                self.registration.stop();
             }
-            if let Some(until_done) = &self.until_done {
-                until_done.stop(); // it would have nothing to do, and needs a thread for it
+            if let Some(stop_when_done) = &self.stop_when_done {
+                stop_when_done.stop(); // has nothing left to do, and would need a thread for that
             }
             let cause = Arc::new(Received { signal });
-            // A `stop` may wait for this thread: code of the user's it leaves to another.
+            // User code is left to another thread, because a `stop` may be waiting for this one.
             self.node.cancel_without_user_code(cause);
         }
     }
 }
 
-/// The cause of a context that a signal cancelled.
+/// Reports which signal cancelled a context. It is the context's [cause](Context::cause).
 ///
-/// It prints as Go's does, such as `interrupt signal received`, and its
+/// It displays as in Go, for example as `interrupt signal received`. Its
 /// [`source`](StdError::source) is [`Error::Canceled`].
 ///
 /// # Examples
 ///
 /// ```no_run
-/// use go_context::{signal::{NotifyContext, Received, SIGTERM}, Context};
+/// use go_context::signal::{NotifyContext, Received, SIGTERM};
+/// use go_context::Context;
 ///
-/// let (ctx, _stop) = NotifyContext::new().start(&Context::background())?;
+/// let root = Context::background();
+/// let (ctx, _stop) = NotifyContext::new().start(&root)?;
 /// ctx.wait();
 /// match ctx.cause().unwrap().downcast_ref::<Received>() {
-///     Some(received) if received.signal() == SIGTERM => println!("the service manager is at it"),
-///     Some(received) => println!("{received}"), // interrupt signal received
+///     Some(received) if received.signal() == SIGTERM => {
+///         println!("stopped by the service manager");
+///     }
+///     Some(received) => println!("{received}"),
 ///     None => println!("something else"),
 /// }
 /// # Ok::<(), std::io::Error>(())
@@ -392,7 +416,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// The number of the signal.
+    /// Returns the number of the signal.
     ///
     /// # Examples
     ///

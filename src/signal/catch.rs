@@ -1,15 +1,18 @@
-//! Which signals are caught, and what becomes of one that nobody catches.
+//! Registers and unregisters signal handlers, and restores the default disposition.
 //!
-//! signal-hook leaves its handler in place when the last action for a signal is taken out: the signal
-//! would then do nothing. So, once for each signal, an action is put before all others that does what
-//! the system would have done. It looks at a flag, `unclaimed`, and acts only while that is set.
+//! signal-hook leaves its handler installed when the last action for a signal is unregistered, and
+//! the signal would then do nothing. So the first registration of a signal installs, ahead of all
+//! other actions, one that emulates the default disposition. This action runs only while the
+//! signal's flag `default_enabled` is set.
 //!
 //! # No signal is lost
 //!
-//! `unclaimed` is cleared after the actions of a `Catch` have been put in, and set before they are
-//! taken out. A handler looks at it first and then runs the actions, of which it took a list before;
-//! and signal-hook, when it puts in or takes out an action, waits for the handlers that use an older
-//! list. So a handler that found the flag cleared runs the actions of some `Catch`.
+//! A signal that arrives must either be received by a [`Registration`] or have its default effect.
+//! `default_enabled` is cleared after the actions of a `Registration` have been registered, and set
+//! before they are unregistered. A handler loads the list of actions, tests the flag, and then runs
+//! the other actions of the list. When signal-hook changes the list it waits for the handlers that
+//! use an older one. So a handler that finds the flag cleared runs the actions of at least one
+//! `Registration`.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
@@ -21,36 +24,36 @@ use super::listen::{self, Listener};
 use super::names;
 use crate::runtime::sync::{Arc, AtomicBool, Mutex, Ordering};
 
-/// Every signal that was ever caught. No code of the user's runs under this lock, and no handler asks
-/// for it.
+/// Every signal that was ever caught. No user code runs under this lock, and no handler takes it.
 static SIGNALS: Mutex<BTreeMap<i32, Signal>> = Mutex::new(BTreeMap::new());
 
 struct Signal {
-    /// How many catch it now.
-    catches: usize,
-    /// `None` if the signal was ignored or somebody else's at first: then it stays so.
-    unclaimed: Option<Arc<AtomicBool>>,
+    /// How many registrations catch it now.
+    registrations: usize,
+    /// Whether the default disposition is emulated. `None` if the signal was ignored or handled by
+    /// other code before it was first caught, because then that is left in effect.
+    default_enabled: Option<Arc<AtomicBool>>,
 }
 
-/// The catching of some signals, until it is stopped or dropped.
-pub(super) struct Catch {
+/// Catches some signals until it is stopped or dropped.
+pub(super) struct Registration {
     signals: Vec<i32>,
     actions: Vec<SigId>,
-    /// Changed under the lock.
+    /// Written under the lock of `SIGNALS`.
     stopped: AtomicBool,
 }
 
-impl Catch {
-    pub(super) fn start(signals: Vec<i32>) -> io::Result<(Catch, Listener)> {
+impl Registration {
+    pub(super) fn start(signals: Vec<i32>) -> io::Result<(Registration, Listener)> {
         check(&signals)?;
-        let (bell, listener) = listen::pair()?;
+        let (notifier, listener) = listen::pair()?;
         let mut actions = Vec::new();
         let mut known = SIGNALS.lock();
         let attached = signals.iter().try_for_each(|&signal| {
-            if let Entry::Vacant(unknown) = known.entry(signal) {
-                unknown.insert(Signal::first_caught(signal)?);
+            if let Entry::Vacant(vacant) = known.entry(signal) {
+                vacant.insert(Signal::install_default(signal)?);
             }
-            bell.attach(signal, &mut actions)
+            notifier.attach(signal, &mut actions)
         });
         if let Err(err) = attached {
             for action in actions {
@@ -59,47 +62,48 @@ impl Catch {
             return Err(err);
         }
         for signal in &signals {
-            known.entry(*signal).and_modify(Signal::caught);
+            known.entry(*signal).and_modify(Signal::retain);
         }
         drop(known);
-        let catch = Catch {
+        let registration = Registration {
             signals,
             actions,
             stopped: AtomicBool::new(false),
         };
-        Ok((catch, listener))
+        Ok((registration, listener))
     }
 
-    /// When it returns, the signals are no longer caught, and the listener will come to its end. Only
-    /// the first call does anything.
+    /// Stops catching the signals. When it returns they are no longer caught, and the listener
+    /// returns `None` after those that were. Only the first call has an effect.
     pub(super) fn stop(&self) {
         let mut known = SIGNALS.lock();
         if self.stopped.swap(true, Ordering::Relaxed) {
             return;
         }
         for signal in &self.signals {
-            known.entry(*signal).and_modify(Signal::let_go);
+            known.entry(*signal).and_modify(Signal::release);
         }
-        // Under the lock, for who calls second has to wait for it.
+        // Under the lock, because a second call must not return before this is finished.
         for action in &self.actions {
             low_level::unregister(*action);
         }
     }
 }
 
-impl Drop for Catch {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 impl Signal {
-    /// Puts in what is to happen to the signal while nobody catches it.
-    fn first_caught(signal: i32) -> io::Result<Signal> {
-        let unclaimed = is_default(signal)?.then(|| Arc::new(AtomicBool::new(true)));
-        if let Some(flag) = unclaimed.clone() {
-            let known = low_level::signal_name(signal).is_some();
-            let registered = match known {
+    /// Installs the action that emulates the default disposition of a signal, unless it is ignored
+    /// or handled by other code.
+    fn install_default(signal: i32) -> io::Result<Signal> {
+        let default_enabled = is_default(signal)?.then(|| Arc::new(AtomicBool::new(true)));
+        if let Some(flag) = default_enabled.clone() {
+            let has_known_default = low_level::signal_name(signal).is_some();
+            let registered = match has_known_default {
                 true => flag::register_conditional_default(signal, flag),
                 false => flag::register_conditional_shutdown(signal, 128 + signal, flag),
             };
@@ -109,29 +113,30 @@ impl Signal {
             })?;
         }
         Ok(Signal {
-            catches: 0,
-            unclaimed,
+            registrations: 0,
+            default_enabled,
         })
     }
 
-    fn caught(&mut self) {
-        self.catches += 1;
+    fn retain(&mut self) {
+        self.registrations += 1;
         self.update();
     }
 
-    fn let_go(&mut self) {
-        self.catches -= 1;
+    fn release(&mut self) {
+        self.registrations -= 1;
         self.update();
     }
 
     fn update(&self) {
-        if let Some(unclaimed) = &self.unclaimed {
-            unclaimed.store(self.catches == 0, Ordering::SeqCst);
+        if let Some(default_enabled) = &self.default_enabled {
+            default_enabled.store(self.registrations == 0, Ordering::SeqCst);
         }
     }
 }
 
-/// Finds the signals of which signal-hook would panic, or the C library of Windows end the process.
+/// Rejects signals for which signal-hook would panic, or the C library of Windows would end the
+/// process.
 fn check(signals: &[i32]) -> io::Result<()> {
     if signals.is_empty() {
         return Err(invalid("there are no signals to catch".into()));
@@ -155,14 +160,14 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// Whether the signal does what the system has it do, as far as one can tell.
+/// Returns whether the signal has its default disposition, which is assumed if there is no `/proc`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_default(signal: i32) -> io::Result<bool> {
     let status = match std::fs::read("/proc/self/status") {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(true),
         status => status?,
     };
-    // The name of the process is in there too, and may be anything.
+    // May not be UTF-8, because the file contains the name of the process.
     let status = String::from_utf8_lossy(&status);
     let is_in = |set: &str| {
         let digits = status.lines().find_map(|line| line.strip_prefix(set));
@@ -172,6 +177,7 @@ fn is_default(signal: i32) -> io::Result<bool> {
     Ok(!is_in("SigIgn:") && !is_in("SigCgt:"))
 }
 
+/// Returns `true`, because std and signal-hook cannot read the disposition.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn is_default(_: i32) -> io::Result<bool> {
     Ok(true)

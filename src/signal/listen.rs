@@ -1,8 +1,8 @@
-//! From a signal handler to a thread. A handler may do next to nothing: it notes the number of the
-//! signal, and where there are sockets it writes a byte to one.
+//! Passes signals from a handler to a thread. A handler may do very little: it stores the number of
+//! the signal, and on Unix it writes a byte to a socket.
 //!
-//! The actions hold the sending end. So the listener comes to the end of it when all of them have
-//! been taken out, and before that has seen every signal they caught.
+//! The actions own the sending end. So when all of them are unregistered the listener reaches the
+//! end of the stream, and by then it has read every signal that they caught.
 
 #[cfg(not(unix))]
 pub(super) use self::polled::{pair, Listener};
@@ -19,8 +19,8 @@ mod socket {
 
     use crate::runtime::sync::{Arc, AtomicUsize, Ordering};
 
-    /// To be rung by a signal.
-    pub(in crate::signal) struct Bell {
+    /// The sending end: wakes the listener when a signal arrives.
+    pub(in crate::signal) struct Notifier {
         latest: Arc<AtomicUsize>,
         socket: UnixStream,
     }
@@ -30,10 +30,10 @@ mod socket {
         socket: UnixStream,
     }
 
-    pub(in crate::signal) fn pair() -> io::Result<(Bell, Listener)> {
+    pub(in crate::signal) fn pair() -> io::Result<(Notifier, Listener)> {
         let latest = Arc::new(AtomicUsize::new(0));
         let (write, read) = UnixStream::pair()?;
-        let bell = Bell {
+        let notifier = Notifier {
             latest: latest.clone(),
             socket: write,
         };
@@ -41,18 +41,19 @@ mod socket {
             latest,
             socket: read,
         };
-        Ok((bell, listener))
+        Ok((notifier, listener))
     }
 
-    impl Bell {
-        /// Has `signal` ring it. What has been registered for that goes into `actions`, in any case.
+    impl Notifier {
+        /// Registers the actions that notify the listener of `signal`, and adds them to `actions`,
+        /// including those registered before an error.
         pub(in crate::signal) fn attach(
             &self,
             signal: i32,
             actions: &mut Vec<SigId>,
         ) -> io::Result<()> {
             let socket = self.socket.try_clone()?;
-            let number = signal as usize; // positive: it has been checked
+            let number = signal as usize; // positive: checked by `check`
             actions.push(flag::register_usize(signal, self.latest.clone(), number)?);
             actions.push(pipe::register(signal, socket)?);
             Ok(())
@@ -60,9 +61,9 @@ mod socket {
     }
 
     impl Listener {
-        /// Waits for a signal; `None` when no more can come.
+        /// Waits for a signal. Returns `None` when no more can arrive.
         pub(in crate::signal) fn wait(&mut self) -> Option<i32> {
-            // As many as there are: it makes no difference.
+            // Reads all signals that are pending, because one is enough to cancel.
             let mut bytes = [0; 256];
             loop {
                 match self.socket.read(&mut bytes) {
@@ -86,39 +87,42 @@ mod polled {
 
     use crate::runtime::sync::{Arc, AtomicUsize, Ordering};
 
-    /// How long a signal may have to wait.
+    /// How long a signal may have to wait until it is noticed.
     const PERIOD: Duration = Duration::from_millis(50);
 
-    /// To be rung by a signal.
-    pub(in crate::signal) struct Bell(Arc<AtomicUsize>);
+    /// The sending end: wakes the listener when a signal arrives.
+    pub(in crate::signal) struct Notifier(Arc<AtomicUsize>);
 
     pub(in crate::signal) struct Listener(Arc<AtomicUsize>);
 
-    pub(in crate::signal) fn pair() -> io::Result<(Bell, Listener)> {
+    pub(in crate::signal) fn pair() -> io::Result<(Notifier, Listener)> {
         let latest = Arc::new(AtomicUsize::new(0));
-        Ok((Bell(latest.clone()), Listener(latest)))
+        Ok((Notifier(latest.clone()), Listener(latest)))
     }
 
-    impl Bell {
-        /// Has `signal` ring it. What has been registered for that goes into `actions`, in any case.
+    impl Notifier {
+        /// Registers the actions that notify the listener of `signal`, and adds them to `actions`,
+        /// including those registered before an error.
         pub(in crate::signal) fn attach(
             &self,
             signal: i32,
             actions: &mut Vec<SigId>,
         ) -> io::Result<()> {
-            let number = signal as usize; // positive: it has been checked
+            let number = signal as usize; // positive: checked by `check`
             actions.push(flag::register_usize(signal, self.0.clone(), number)?);
             Ok(())
         }
     }
 
     impl Listener {
-        /// Waits for a signal; `None` when no more can come.
+        /// Waits for a signal. Returns `None` when no more can arrive.
         pub(in crate::signal) fn wait(&mut self) -> Option<i32> {
             loop {
-                let last = Arc::get_mut(&mut self.0).is_some(); // then look once more
+                // Before the swap, because the last action may store a signal just before it is
+                // dropped.
+                let is_last = Arc::get_mut(&mut self.0).is_some();
                 match self.0.swap(0, Ordering::SeqCst) {
-                    0 if last => return None,
+                    0 if is_last => return None,
                     0 => thread::sleep(PERIOD),
                     signal => return Some(signal as i32),
                 }
@@ -138,47 +142,48 @@ mod tests {
 
     use super::{polled, socket};
 
-    /// Only a hang takes so long.
+    /// Exceeded only by a hang.
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// Both listeners hear a signal, and one that comes just before the end, and then the end.
-    macro_rules! hears_all_and_ends {
+    /// A listener receives a signal, one that arrives just before the actions are unregistered, and
+    /// the end.
+    macro_rules! receives_all_and_ends {
         ($kind:ident, $signal:expr) => {{
-            let (bell, mut listener) = $kind::pair().unwrap();
+            let (notifier, mut listener) = $kind::pair().unwrap();
             let mut actions = Vec::new();
-            bell.attach($signal, &mut actions).unwrap();
-            drop(bell);
-            let (heard, hears) = channel();
-            let (go_on, goes_on) = channel::<()>();
+            notifier.attach($signal, &mut actions).unwrap();
+            drop(notifier);
+            let (received_tx, received) = channel();
+            let (resume_tx, resume) = channel::<()>();
             let thread = thread::spawn(move || {
-                heard.send(listener.wait()).unwrap();
-                goes_on.recv().unwrap();
-                heard.send(listener.wait()).unwrap();
-                heard.send(listener.wait()).unwrap();
+                received_tx.send(listener.wait()).unwrap();
+                resume.recv().unwrap();
+                received_tx.send(listener.wait()).unwrap();
+                received_tx.send(listener.wait()).unwrap();
             });
-            // While there is none it waits, as far as one can see in so short a time.
-            assert!(hears.recv_timeout(Duration::from_millis(10)).is_err());
+            // It blocks while there is no signal. A listener that does not would fail here.
+            assert!(received.recv_timeout(Duration::from_millis(10)).is_err());
             raise($signal).unwrap();
-            assert_eq!(hears.recv_timeout(LIMIT), Ok(Some($signal)));
+            assert_eq!(received.recv_timeout(LIMIT), Ok(Some($signal)));
             raise($signal).unwrap();
             for action in actions {
                 assert!(unregister(action));
             }
             raise($signal).unwrap();
-            go_on.send(()).unwrap();
-            assert_eq!(hears.recv_timeout(LIMIT), Ok(Some($signal)));
-            assert_eq!(hears.recv_timeout(LIMIT), Ok(None));
+            resume_tx.send(()).unwrap();
+            assert_eq!(received.recv_timeout(LIMIT), Ok(Some($signal)));
+            assert_eq!(received.recv_timeout(LIMIT), Ok(None));
             thread.join().unwrap();
         }};
     }
 
     #[test]
-    fn a_socket_brings_every_signal_and_the_end() {
-        hears_all_and_ends!(socket, SIGUSR2);
+    fn socket_receives_every_signal_and_the_end() {
+        receives_all_and_ends!(socket, SIGUSR2);
     }
 
     #[test]
-    fn polling_brings_every_signal_and_the_end() {
-        hears_all_and_ends!(polled, SIGWINCH);
+    fn polling_receives_every_signal_and_the_end() {
+        receives_all_and_ends!(polled, SIGWINCH);
     }
 }

@@ -1,8 +1,8 @@
-//! What signals are called: Go's names on Linux.
+//! The names of signals: those that Go uses on Linux.
 
 use signal_hook::consts::*;
 
-/// `None` for a signal without a name.
+/// Returns the name of a signal, or `None` if Go has none for it.
 pub(super) fn name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         SIGABRT => "aborted",
@@ -53,7 +53,7 @@ fn unix(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// The names, with a blank between them.
+/// Returns the names of several signals, separated by spaces.
 pub(super) fn list(signals: &[i32]) -> String {
     let names = signals.iter().map(|&signal| match name(signal) {
         Some(name) => name.into(),
