@@ -6,9 +6,10 @@ use crate::runtime::sync::{Arc, Weak};
 use crate::runtime::timer::Task;
 use crate::tree::{Callback, Node};
 
-/// Stops a function that was registered with [`Context::after_func`](crate::Context::after_func).
+/// Stops a callback that was registered with [`Context::after_func`](crate::Context::after_func).
 ///
-/// It is not a handle to the context, and dropping it does not stop the function.
+/// It is not a [handle](crate::Context#ownership) to the context. Dropping it does not stop the
+/// callback.
 ///
 /// # Examples
 ///
@@ -39,11 +40,11 @@ impl AfterFunc {
         }
     }
 
-    /// Prevents the function from running. Returns `true` if this call did so. Equivalent to the
-    /// `stop` function in Go.
+    /// Prevents the callback from running. Returns `true` if this call did so. Equivalent to the
+    /// `stop` function that Go's `AfterFunc` returns.
     ///
-    /// Returns `false` if the context is already done (even if the function has not started running
-    /// yet) or if `stop` was called before. It does not wait for the function to return.
+    /// Returns `false` if the context is already done (even if the callback has not started running
+    /// yet) or if `stop` was called before. Does not block: a running callback continues.
     ///
     /// # Examples
     ///
@@ -63,7 +64,7 @@ impl AfterFunc {
         let Some(node) = &self.node else {
             return self.callback.take_back().is_some();
         };
-        // If the context is done it is too late, even if the function has not been handed over yet.
+        // If the context is done it is too late, even if the callback has not been handed over yet.
         let Some(node) = node.upgrade().filter(|node| node.err().is_none()) else {
             return false;
         };
@@ -74,11 +75,12 @@ impl AfterFunc {
         task.is_some()
     }
 
-    /// Prevents the function from running, like [`stop`](AfterFunc::stop), or else waits until it
-    /// has run. Go has no equivalent.
+    /// Prevents the callback from running, like [`stop`](AfterFunc::stop), or blocks until it has
+    /// run. Returns `true` if it was prevented. Go has no equivalent.
     ///
-    /// When it returns, the function is not running and never will be, so whatever it uses can be
-    /// torn down. Called from inside the function itself it does not wait.
+    /// When it returns, the callback is not running and never will be, so everything it uses can be
+    /// torn down. Call it before `main` returns if a pending callback must not be lost. Inside the
+    /// callback itself it returns immediately.
     ///
     /// Two callbacks that call this on each other deadlock, and so does calling it from a thread
     /// that the callback is waiting for.

@@ -9,10 +9,11 @@ use crate::tree::Node;
 
 /// Cancels its context. Equivalent to Go's `CancelFunc`.
 ///
-/// It may be called from several threads at once and any number of times; only the first call has
-/// an effect. Dropping it does not cancel the context, as long as there are other handles;
-/// [`drop_guard`](CancelFunc::drop_guard) is Go's `defer cancel()`. A `CancelFunc` is a
-/// [handle](crate::Context#ownership) to its context.
+/// [`cancel`](CancelFunc::cancel) may be called any number of times and from any thread; only the
+/// first call has an effect. Go's `defer cancel()` is [`drop_guard`](CancelFunc::drop_guard).
+///
+/// A `CancelFunc` is a [handle](crate::Context#ownership) to its context. Dropping it cancels the
+/// context only if it is the last handle.
 ///
 /// # Examples
 ///
@@ -24,7 +25,7 @@ use crate::tree::Node;
 /// cancel.cancel();
 /// assert_eq!(ctx.err(), Some(Error::Canceled));
 /// ```
-#[must_use = "a context that is never cancelled holds its resources until nobody holds it"]
+#[must_use = "an uncancelled context keeps its resources until its last handle is dropped"]
 #[derive(Clone)]
 pub struct CancelFunc {
     node: Arc<Node>,
@@ -40,8 +41,8 @@ impl CancelFunc {
     /// [`Error::Canceled`](crate::Error::Canceled).
     ///
     /// When it returns, all of them are done. If another thread is already cancelling one of them,
-    /// it waits for that thread. It does not wait for callbacks of
-    /// [`after_func`](crate::Context::after_func) to run.
+    /// the call blocks until that thread has finished. It does not wait for callbacks of
+    /// [`after_func`](crate::Context::after_func).
     ///
     /// Cancellation is not atomic: while `cancel` is running, another thread may see one descendant
     /// done and another not yet done.
@@ -62,6 +63,7 @@ impl CancelFunc {
     }
 
     /// Returns a guard that cancels the context when it is dropped, including during a panic.
+    /// Equivalent to Go's `defer cancel()`.
     ///
     /// # Examples
     ///
@@ -88,7 +90,7 @@ impl fmt::Debug for CancelFunc {
 
 /// Cancels its context with a cause. Equivalent to Go's `CancelCauseFunc`.
 ///
-/// Otherwise it is like [`CancelFunc`].
+/// In all other respects it is like [`CancelFunc`].
 ///
 /// # Examples
 ///
@@ -100,7 +102,7 @@ impl fmt::Debug for CancelFunc {
 /// assert_eq!(ctx.err(), Some(Error::Canceled));
 /// assert_eq!(ctx.cause().unwrap().to_string(), "the disk is full");
 /// ```
-#[must_use = "a context that is never cancelled holds its resources until nobody holds it"]
+#[must_use = "an uncancelled context keeps its resources until its last handle is dropped"]
 #[derive(Clone)]
 pub struct CancelCauseFunc {
     node: Arc<Node>,
@@ -113,11 +115,12 @@ impl CancelCauseFunc {
     }
 
     /// Cancels the context and all its descendants, with
-    /// [`Error::Canceled`](crate::Error::Canceled) and this cause. Waits like
+    /// [`Error::Canceled`](crate::Error::Canceled) and this cause. Blocks like
     /// [`CancelFunc::cancel`].
     ///
-    /// If the context or a descendant is done already, its error and cause do not change. Go's
-    /// `cancel(nil)` is `cancel(Error::Canceled)`.
+    /// `cause` may be an error, a boxed error, a `String` or a `&str`; see
+    /// [`Cause`](crate::Cause). If the context or a descendant is done already, its error and cause
+    /// do not change. Go's `cancel(nil)` is `cancel(Error::Canceled)`.
     ///
     /// The context owns the cause, so a cause that owns the context is a
     /// [reference cycle](crate::Context#ownership).
@@ -138,8 +141,8 @@ impl CancelCauseFunc {
         self.node.cancel(Some(into_cause(cause)));
     }
 
-    /// Returns a guard that cancels the context when it is dropped. The cause is
-    /// [`Error::Canceled`](crate::Error::Canceled).
+    /// Returns a guard that cancels the context when it is dropped, including during a panic. The
+    /// cause is then [`Error::Canceled`](crate::Error::Canceled).
     ///
     /// # Examples
     ///
@@ -174,7 +177,9 @@ impl fmt::Debug for CancelCauseFunc {
 /// let (ctx, cancel) = Context::background().with_cancel();
 /// thread::scope(|s| {
 ///     let _cancel_on_exit = cancel.drop_guard();
-///     s.spawn(|| ctx.wait()); // returns: the guard is dropped before the scope joins
+///     s.spawn(|| ctx.wait());
+///     // The guard is dropped here, so the thread returns, and the scope
+///     // can join it.
 /// });
 /// ```
 #[must_use = "the context is cancelled when the guard is dropped"]

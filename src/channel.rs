@@ -16,9 +16,10 @@ pub use self::error::{RecvError, SendError};
 
 /// # Blocking calls
 impl Context {
-    /// Blocks until the context is done, and returns its error.
+    /// Blocks until the context is done, and returns its error. Equivalent to Go's `<-ctx.Done()`
+    /// followed by `ctx.Err()`.
     ///
-    /// On a context that [cannot be cancelled](Context::is_cancellable) it blocks for ever.
+    /// Blocks forever if the context [cannot be cancelled](Context::is_cancellable).
     ///
     /// # Examples
     ///
@@ -26,7 +27,8 @@ impl Context {
     /// use std::time::Duration;
     /// use go_context::{Context, Error};
     ///
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+    /// let timeout = Duration::from_millis(5);
+    /// let (ctx, _cancel) = Context::background().with_timeout(timeout);
     /// assert_eq!(ctx.wait(), Error::DeadlineExceeded);
     /// ```
     pub fn wait(&self) -> Error {
@@ -42,13 +44,15 @@ impl Context {
         }
     }
 
-    /// Blocks for at least the given time, or until the context is done.
+    /// Blocks for at least `duration`, or until the context is done. In Go this takes a `select` on
+    /// a timer and `ctx.Done()`.
     ///
-    /// A time too long for an [`Instant`](std::time::Instant) is for ever.
+    /// If `duration` ends later than an [`Instant`](std::time::Instant) can represent, only the
+    /// context ends the call.
     ///
     /// # Errors
     ///
-    /// Returns the context's error if it is done before the time is over.
+    /// Returns the context's error if it is done before `duration` has passed.
     ///
     /// # Examples
     ///
@@ -67,7 +71,7 @@ impl Context {
         let done = self.done();
         loop {
             self.check()?;
-            // A custom context may send messages, which are ignored.
+            // A custom context may send messages on its done channel, which are ignored.
             select_biased! {
                 recv(done) -> _ => {}
                 recv(end) -> _ => return self.check(),
@@ -79,18 +83,19 @@ impl Context {
     /// Receives a message. Blocks until there is one, the channel is disconnected, or the context
     /// is done.
     ///
-    /// A done context wins even if there is a message, which then stays in the channel.
+    /// If the context is done, no message is received, and those in the channel stay there.
     ///
     /// # Errors
     ///
-    /// Returns [`RecvError::Done`] if the context is done, including when a channel was
-    /// disconnected because of that, and [`RecvError::Disconnected`] if the channel is empty and
-    /// disconnected.
+    /// - [`RecvError::Done`] if the context is done, even if the channel is disconnected too, because
+    ///   the sender may have been dropped for the same reason.
+    /// - [`RecvError::Disconnected`] if the channel is empty and disconnected.
     ///
     /// # Examples
     ///
     /// ```
-    /// use go_context::{crossbeam_channel::unbounded, Context, Error, RecvError};
+    /// use go_context::crossbeam_channel::unbounded;
+    /// use go_context::{Context, Error, RecvError};
     ///
     /// let (ctx, cancel) = Context::background().with_cancel();
     /// let (jobs_in, jobs) = unbounded();
@@ -118,29 +123,34 @@ impl Context {
         }
     }
 
-    /// Sends a message. Blocks until there is room for it (until it is received, if the channel has
+    /// Sends a message. Blocks until there is room for it (or a receiver for it, if the channel has
     /// a capacity of zero), the channel is disconnected, or the context is done.
     ///
-    /// A done context wins even if there is room.
+    /// If the context is done, the message is not sent, even if there is room.
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::Done`] if the context is done, including when a channel was
-    /// disconnected because of that, and [`SendError::Disconnected`] if there is no receiver left.
-    /// Both contain the message.
+    /// Both errors contain the message.
+    ///
+    /// - [`SendError::Done`] if the context is done, even if the channel is disconnected too, because
+    ///   the receiver may have been dropped for the same reason.
+    /// - [`SendError::Disconnected`] if all receivers have been dropped.
     ///
     /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
-    /// use go_context::{crossbeam_channel::bounded, Context, Error, SendError};
+    /// use go_context::crossbeam_channel::bounded;
+    /// use go_context::{Context, Error, SendError};
     ///
+    /// let bg = Context::background();
     /// let (jobs_in, jobs) = bounded(1);
-    /// assert_eq!(Context::background().send(&jobs_in, "first"), Ok(()));
+    /// assert_eq!(bg.send(&jobs_in, "first"), Ok(()));
     ///
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
-    /// let refused = ctx.send(&jobs_in, "second"); // there is no room
-    /// assert_eq!(refused, Err(SendError::Done("second", Error::DeadlineExceeded)));
+    /// // The channel is full, so this blocks until the timeout.
+    /// let (ctx, _cancel) = bg.with_timeout(Duration::from_millis(5));
+    /// let unsent = ctx.send(&jobs_in, "second").unwrap_err();
+    /// assert_eq!(unsent, SendError::Done("second", Error::DeadlineExceeded));
     /// ```
     pub fn send<T>(&self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
         // The receiver may have been dropped because the context is done.
@@ -166,11 +176,11 @@ impl Context {
         Err(refuse(message))
     }
 
-    /// Returns an iterator over the messages of a channel that ends when the channel is
-    /// disconnected or the context is done. Like Go's `for range` over a channel.
+    /// Returns an iterator over the messages of a channel, like Go's `for range` over a channel. It
+    /// ends when the channel is disconnected or the context is done.
     ///
-    /// `next` blocks like [`recv`](Context::recv), and a done context wins here too. Call
-    /// [`check`](Context::check) afterwards to find out which of the two has ended it.
+    /// Each step blocks like [`recv`](Context::recv), and receives nothing once the context is done.
+    /// Call [`check`](Context::check) after the loop to find out whether the context ended it.
     ///
     /// # Examples
     ///
@@ -212,7 +222,7 @@ impl Context {
 /// drop(jobs_in);
 /// assert_eq!(Context::background().iter(&jobs).sum::<u32>(), 1);
 /// ```
-#[must_use = "an iterator does nothing unless it is asked"]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct Iter<'a, T> {
     ctx: &'a Context,
     receiver: &'a Receiver<T>,

@@ -1,6 +1,6 @@
 //! Waiting on a condition variable until a context is done.
 
-// For the user's mutex. The crate's own locks are those of `sync`.
+// The types of the caller's lock. The crate's own locks are those of `runtime::sync`.
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::after_func::AfterFunc;
@@ -10,36 +10,39 @@ use crate::runtime::timer;
 
 /// # Condition variables
 impl Context {
-    /// Waits on a condition variable while `condition` is true, or until the context is done.
+    /// Locks the mutex, and blocks on the condition variable while `condition` returns `true`, or
+    /// until the context is done.
     ///
-    /// Like [`Condvar::wait_while`]. In Go this takes an `AfterFunc` that locks and broadcasts. The
-    /// pair must be in an [`Arc`], because a callback thread uses it to wake the waiting threads
-    /// when the context is done. A poisoned mutex is locked regardless; check with
+    /// Like [`Condvar::wait_while`], but it locks the mutex itself. In Go this takes an `AfterFunc`
+    /// that locks the mutex and calls `Broadcast`. The pair must be in an [`Arc`], because a
+    /// callback thread uses it to wake the waiting threads when the context is done. `condition`
+    /// runs under the mutex, as in std. A poisoned mutex is locked regardless; check with
     /// [`Mutex::is_poisoned`].
-    ///
-    /// `condition` runs under the mutex, like in std.
     ///
     /// # Errors
     ///
-    /// Returns the context's error if it is done, even if `condition` is false by then. The mutex
-    /// is not locked then, and no `notify_one` is lost: it is passed on to another waiting thread.
+    /// Returns the context's error if it is done, even if `condition` would return `false`. The
+    /// mutex is not locked then. A `notify_one` that woke this thread is not lost, because it is
+    /// passed on to another waiting thread.
     ///
     /// # Panics
     ///
-    /// Panics if the condition variable is used with another mutex, on platforms where std panics.
+    /// Panics if `condition` does, or if the condition variable is used with another mutex, on
+    /// platforms where std panics on that.
     ///
     /// # Examples
     ///
     /// ```
-    /// use std::{sync::{Arc, Condvar, Mutex}, thread, time::Duration};
+    /// use std::sync::{Arc, Condvar, Mutex};
+    /// use std::time::Duration;
     /// use go_context::{Context, Error};
     ///
     /// let queue = Arc::new((Mutex::new(vec![1]), Condvar::new()));
     /// let (ctx, _cancel) = Context::background().with_cancel();
-    /// let mut filled = ctx.wait_while(&queue, |queue| queue.is_empty()).unwrap();
-    /// assert_eq!(filled.pop(), Some(1));
-    /// drop(filled);
+    /// let filled = ctx.wait_while(&queue, |queue| queue.is_empty());
+    /// assert_eq!(filled.unwrap().pop(), Some(1));
     ///
+    /// // The queue is empty now, so this blocks until the timeout.
     /// let (ctx, _cancel) = ctx.with_timeout(Duration::from_millis(5));
     /// let late = ctx.wait_while(&queue, |queue| queue.is_empty());
     /// assert_eq!(late.unwrap_err(), Error::DeadlineExceeded);
@@ -52,7 +55,7 @@ impl Context {
         self.check()?;
         let (mutex, condvar) = &**pair;
         let weak = Arc::downgrade(pair);
-        let _stop_on_return = Stop(self.after_func(move || {
+        let _stop_on_return = StopOnDrop(self.after_func(move || {
             if let Some(pair) = weak.upgrade() {
                 // Lock so that a thread between its `err` check and `wait` cannot miss the
                 // notification.
@@ -83,9 +86,9 @@ impl Context {
 }
 
 /// Stops an after-func when dropped, including during a panic.
-struct Stop(AfterFunc);
+struct StopOnDrop(AfterFunc);
 
-impl Drop for Stop {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stop();
     }

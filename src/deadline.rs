@@ -1,18 +1,18 @@
-//! A point in time on either clock.
+//! The argument of `with_deadline`: a time on the monotonic or on the system clock.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::runtime::timestamp::Timestamp;
 
-/// A point in time for [`Context::with_deadline`](crate::Context::with_deadline), converted from an
-/// [`Instant`] or a [`SystemTime`].
+/// Represents the time for [`Context::with_deadline`](crate::Context::with_deadline). Converts from
+/// an [`Instant`] or a [`SystemTime`].
 ///
 /// A `SystemTime` is converted to the `Instant` that is equally far from now, so changing the
 /// system time later does not move the deadline.
 ///
-/// A deadline may lie up to 438 years after the start of the process, further than a Go
-/// `time.Duration` reaches; a later one means no deadline. One more than 146 years before the start
-/// counts as the earliest deadline, which has passed.
+/// The resolution is one nanosecond. The range is from 146 years before the start of the process to
+/// 438 years after it, more than a Go `time.Duration`. An earlier time is replaced by the start of
+/// that range, and a later one means no deadline.
 ///
 /// # Examples
 ///
@@ -59,7 +59,7 @@ impl From<SystemTime> for Deadline {
             Ok(ahead) => Deadline::after(ahead),
             Err(passed) => {
                 let now = Instant::now();
-                // If an `Instant` does not reach back that far, any that has passed will do.
+                // If an `Instant` cannot represent that, any time that has passed will do.
                 now.checked_sub(passed.duration()).unwrap_or(now).into()
             }
         }

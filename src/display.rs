@@ -1,4 +1,4 @@
-//! How contexts print: Go's form, from the root to the context itself.
+//! The `Display` and `Debug` output of a context, in Go's form.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,12 +10,12 @@ use crate::merge::MergedValues;
 use crate::tree::{Kind, Node};
 use crate::value::ValueNode;
 
-/// Go's form: how the context was derived, from its root.
+/// Writes how the context was derived, from its root to the context itself, in Go's form.
 ///
-/// Of a deadline the time left is told, of a value the types of key and value, never the value
-/// itself. What is printed does not change when the context is done. A merge prints as
-/// `first.Merge(other)`; where one and the same is met over and over again, it ends up as
-/// `.Merge(...)`.
+/// For a deadline this contains the time that is left, for a value the types of its key and of the
+/// value, and never the value itself. The output does not change when the context is done, except
+/// that the time left becomes negative. A merged context displays as `first.Merge(other)`; one that
+/// appears many times is eventually abbreviated to `.Merge(...)`.
 ///
 /// # Examples
 ///
@@ -34,19 +34,22 @@ use crate::value::ValueNode;
 /// assert!(text.starts_with("context.Background.WithCancel.WithValue("));
 /// assert!(text.ends_with("::User, alloc::string::String)"));
 ///
-/// let (ctx, _cancel) = Context::todo().with_timeout(Duration::from_secs(5));
-/// assert!(ctx.to_string().starts_with("context.TODO.WithDeadline([4.9"));
+/// let day = Duration::from_secs(24 * 3600);
+/// let (ctx, _cancel) = Context::todo().with_timeout(day);
+/// // For example "context.TODO.WithDeadline([23h59m59.999987s])".
+/// assert!(ctx.to_string().starts_with("context.TODO.WithDeadline([23h"));
 /// ```
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is left to write, the first part last: a loop, for a context may be very deep.
+        // A stack of what is left to write, because recursion could overflow the thread's stack.
         let mut parts = vec![Part::Context(self)];
-        // Contexts merged again and again are met two to the power of their depth times.
+        // A merge whose parents are merges of the same two contexts, and so on, would appear 2^depth
+        // times.
         let mut repeats = 0..1000;
         let mut merges = BTreeSet::new();
         while let Some(part) = parts.pop() {
             match part {
-                Part::Context(ctx) => spread(ctx, &mut parts),
+                Part::Context(ctx) => push_parts(ctx, &mut parts),
                 Part::Text(text) => f.write_str(text)?,
                 Part::Node(node) => write_node(node, f)?,
                 Part::Value(value) => match value.as_any().downcast_ref::<MergedValues>() {
@@ -73,12 +76,12 @@ enum Part<'a> {
     Value(&'a dyn ValueNode),
 }
 
-/// Puts down the derivations of a context, the last one first.
-fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
+/// Pushes the parts of a context: the last derivation first, the root last.
+fn push_parts<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
     let mut node = ctx.node.as_deref();
     let mut values = ctx.values.nodes().peekable();
     let mut openings = 0;
-    // Two lists in one order: what was derived last is the deeper of the two.
+    // Merges the two lists by depth: the deeper of the two heads was derived later.
     loop {
         let depth = node.map_or(0, Node::depth);
         if let Some(value) = values.next_if(|value| value.meta().depth > depth) {
@@ -97,7 +100,7 @@ fn spread<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
         }
         node = inner.parent().map(|parent| &**parent);
     }
-    // They stand around all that was derived before.
+    // A context for signals is written around everything it was derived from.
     parts.extend(iter::repeat_with(|| Part::Text("signal.NotifyContext(")).take(openings));
 }
 
@@ -116,6 +119,7 @@ fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
+/// Writes the `Display` output and the error.
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
@@ -125,7 +129,7 @@ impl fmt::Debug for Context {
     }
 }
 
-/// A time that is left, or that has passed, in the form of Go's durations.
+/// The time until a deadline or since then. Displays like Go's `time.Duration`.
 struct TimeLeft {
     passed: bool,
     by: Duration,
@@ -150,8 +154,10 @@ impl fmt::Display for TimeLeft {
         match self.by.as_secs() {
             0 if nanos == 0 => f.write_str("0s"),
             0 if nanos < 1_000 => write!(f, "{nanos}ns"),
-            0 if nanos < 1_000_000 => fraction(f, (nanos / 1_000).into(), nanos % 1_000, 3, "µs"),
-            0 => fraction(f, (nanos / 1_000_000).into(), nanos % 1_000_000, 6, "ms"),
+            0 if nanos < 1_000_000 => {
+                write_decimal(f, (nanos / 1_000).into(), nanos % 1_000, 3, "µs")
+            }
+            0 => write_decimal(f, (nanos / 1_000_000).into(), nanos % 1_000_000, 6, "ms"),
             secs => {
                 let (hours, minutes) = (secs / 3600, secs / 60 % 60);
                 if hours > 0 {
@@ -160,14 +166,14 @@ impl fmt::Display for TimeLeft {
                 if hours > 0 || minutes > 0 {
                     write!(f, "{minutes}m")?;
                 }
-                fraction(f, secs % 60, nanos, 9, "s")
+                write_decimal(f, secs % 60, nanos, 9, "s")
             }
         }
     }
 }
 
-/// Writes a number with the digits behind its point, but for zeros at the end.
-fn fraction(
+/// Writes a number with its decimal places, except trailing zeros.
+fn write_decimal(
     f: &mut fmt::Formatter<'_>,
     whole: u64,
     part: u32,

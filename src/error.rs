@@ -1,4 +1,4 @@
-//! Why a context is done: its [`Error`], one of two, and its [`Cause`], anything.
+//! Why a context is done: an [`Error`], which is one of two, and a [`Cause`], which is any error.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use once_cell::sync::Lazy;
 
-/// Why a context is done, as [`Context::err`](crate::Context::err) tells it.
+/// States why a context is done. Returned by [`Context::err`](crate::Context::err).
 ///
-/// These are Go's `context.Canceled` and `context.DeadlineExceeded`, with Go's texts. What lies
-/// behind one, a caller tells and learns by the [`Cause`].
+/// Equivalent to Go's `context.Canceled` and `context.DeadlineExceeded`, with the same texts. The
+/// reason in detail is the [`Cause`].
 ///
 /// # Examples
 ///
@@ -26,14 +26,15 @@ use once_cell::sync::Lazy;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Error {
-    /// The context was cancelled, or nobody held it any more.
+    /// The context was cancelled, or its last [handle](crate::Context#ownership) was dropped.
+    /// Displays as `context canceled`.
     Canceled,
-    /// The context's deadline passed.
+    /// The context's deadline passed. Displays as `context deadline exceeded`.
     DeadlineExceeded,
 }
 
 impl Error {
-    /// Whether this is [`Error::DeadlineExceeded`]: Go's `Timeout()`.
+    /// Returns whether this is [`Error::DeadlineExceeded`]. Equivalent to Go's `Timeout()`.
     ///
     /// # Examples
     ///
@@ -48,7 +49,8 @@ impl Error {
         matches!(self, Error::DeadlineExceeded)
     }
 
-    /// The cause of a context that was given none: the error itself.
+    /// Returns the error as the cause of a context that was cancelled without one. Shared, so that
+    /// a call does not allocate.
     pub(crate) fn as_cause(self) -> Cause {
         static CANCELED: Lazy<Cause> = Lazy::new(|| Arc::new(Error::Canceled));
         static DEADLINE_EXCEEDED: Lazy<Cause> = Lazy::new(|| Arc::new(Error::DeadlineExceeded));
@@ -70,8 +72,9 @@ impl fmt::Display for Error {
 
 impl StdError for Error {}
 
-/// For `?` in I/O code: a deadline is [`io::ErrorKind::TimedOut`], a cancellation is
-/// [`io::ErrorKind::Other`]. It is never `Interrupted`, which std's own loops would retry.
+/// Converts the error for the `?` operator in I/O code. A deadline becomes
+/// [`io::ErrorKind::TimedOut`] and a cancellation [`io::ErrorKind::Other`]. It is never
+/// [`io::ErrorKind::Interrupted`], because loops in std such as `read_to_end` retry on that.
 ///
 /// # Examples
 ///
@@ -92,14 +95,15 @@ impl From<Error> for io::Error {
     }
 }
 
-/// What lies behind the cancellation of a context, as [`Context::cause`](crate::Context::cause)
-/// tells it: any error, shared by all the contexts that were cancelled for it.
+/// Describes the reason for a cancellation in detail. Returned by
+/// [`Context::cause`](crate::Context::cause).
 ///
-/// Where no cause was given it is the [`Error`] itself.
+/// It can be any error, and is shared by all contexts that were cancelled with it. If no cause was
+/// given it is the [`Error`] itself.
 ///
-/// Everywhere a cause is taken, anything serves that turns into a
-/// `Box<dyn std::error::Error + Send + Sync>`: an error, a boxed one, a `String`, a `&str`. A
-/// `Cause` taken from one context and given to another stays the same [`Arc`].
+/// A function with a `cause` argument accepts anything that converts into a
+/// `Box<dyn std::error::Error + Send + Sync>`: an error, a boxed error, a `String` or a `&str`. If
+/// it is passed a `Cause` of another context, both contexts share one [`Arc`].
 ///
 /// # Examples
 ///
@@ -118,7 +122,7 @@ impl From<Error> for io::Error {
 /// ```
 pub type Cause = Arc<dyn StdError + Send + Sync>;
 
-/// Shares an error as a cause; one that is a `Cause` already is not wrapped again.
+/// Converts an error into a cause. A `Cause` is not wrapped again.
 pub(crate) fn into_cause(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Cause {
     match error.into().downcast::<Cause>() {
         Ok(cause) => *cause,

@@ -1,4 +1,5 @@
-//! Why nothing was received or sent.
+//! The errors of [`Context::recv`](crate::Context::recv) and
+//! [`Context::send`](crate::Context::send).
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,9 +7,10 @@ use std::io;
 
 use crate::error::Error;
 
-/// Why [`Context::recv`](crate::Context::recv) brought nothing.
+/// States why [`Context::recv`](crate::Context::recv) received no message.
 ///
-/// It turns into an [`io::Error`], where a disconnected channel is [`io::ErrorKind::BrokenPipe`].
+/// Converts into an [`io::Error`] like [`Error`]; a disconnected channel becomes
+/// [`io::ErrorKind::BrokenPipe`].
 ///
 /// # Examples
 ///
@@ -24,7 +26,7 @@ use crate::error::Error;
 pub enum RecvError {
     /// The context is done, with this error.
     Done(Error),
-    /// The channel is empty, and nobody is left to send.
+    /// The channel is empty, and all its senders have been dropped.
     Disconnected,
 }
 
@@ -48,10 +50,10 @@ impl From<RecvError> for io::Error {
     }
 }
 
-/// Why [`Context::send`](crate::Context::send) sent nothing, with what was to be sent.
+/// States why [`Context::send`](crate::Context::send) failed, and returns the message.
 ///
-/// It turns into an [`io::Error`], where a disconnected channel is [`io::ErrorKind::BrokenPipe`]; then
-/// the value is dropped.
+/// Converts into an [`io::Error`] like [`Error`]; a disconnected channel becomes
+/// [`io::ErrorKind::BrokenPipe`]. The conversion drops the message.
 ///
 /// # Examples
 ///
@@ -69,12 +71,12 @@ impl From<RecvError> for io::Error {
 pub enum SendError<T> {
     /// The context is done, with this error.
     Done(T, Error),
-    /// Nobody is left to receive.
+    /// All receivers of the channel have been dropped.
     Disconnected(T),
 }
 
 impl<T> SendError<T> {
-    /// What was to be sent.
+    /// Returns the message that was not sent.
     ///
     /// # Examples
     ///
