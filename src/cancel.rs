@@ -118,12 +118,12 @@ impl CancelCauseFunc {
     /// [`Error::Canceled`](crate::Error::Canceled) and this cause. Blocks like
     /// [`CancelFunc::cancel`].
     ///
-    /// `cause` may be an error, a boxed error, a `String` or a `&str`; see
-    /// [`Cause`](crate::Cause). If the context or a descendant is done already, its error and cause
-    /// do not change. Go's `cancel(nil)` is `cancel(Error::Canceled)`.
+    /// `cause` may be an error, a boxed error, a `String` or a `&str`; see [`Cause`](crate::Cause).
+    /// If the context or a descendant is done already, its error and cause do not change. Go's
+    /// `cancel(nil)` is `cancel(Error::Canceled)`.
     ///
-    /// The context owns the cause, so a cause that owns the context is a
-    /// [reference cycle](crate::Context#ownership).
+    /// The context owns the cause, so a cause that owns the context is a [reference
+    /// cycle](crate::Context#ownership).
     ///
     /// # Examples
     ///

@@ -87,8 +87,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// - [`RecvError::Done`] if the context is done, even if the channel is disconnected too, because
-    ///   the sender may have been dropped for the same reason.
+    /// - [`RecvError::Done`] if the context is done, even if the channel is disconnected too,
+    ///   because the sender may have been dropped for the same reason.
     /// - [`RecvError::Disconnected`] if the channel is empty and disconnected.
     ///
     /// # Examples
@@ -132,8 +132,8 @@ impl Context {
     ///
     /// Both errors contain the message.
     ///
-    /// - [`SendError::Done`] if the context is done, even if the channel is disconnected too, because
-    ///   the receiver may have been dropped for the same reason.
+    /// - [`SendError::Done`] if the context is done, even if the channel is disconnected too,
+    ///   because the receiver may have been dropped for the same reason.
     /// - [`SendError::Disconnected`] if all receivers have been dropped.
     ///
     /// # Examples
@@ -179,8 +179,9 @@ impl Context {
     /// Returns an iterator over the messages of a channel, like Go's `for range` over a channel. It
     /// ends when the channel is disconnected or the context is done.
     ///
-    /// Each step blocks like [`recv`](Context::recv), and receives nothing once the context is done.
-    /// Call [`check`](Context::check) after the loop to find out whether the context ended it.
+    /// Each step blocks like [`recv`](Context::recv), and receives nothing once the context is
+    /// done. Call [`check`](Context::check) after the loop to find out whether the context ended
+    /// it.
     ///
     /// # Examples
     ///

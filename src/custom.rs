@@ -1,4 +1,4 @@
-//! Custom contexts: types of the user's that act as contexts.
+//! Custom contexts: user-defined types that act as contexts.
 
 use std::any::{type_name, Any};
 use std::fmt;
@@ -14,68 +14,74 @@ use crate::runtime::unwind::{drop_nested, FirstPanic};
 use crate::tree::{External, ExternalSource, Node};
 use crate::value::{Answer, Key, KeyTypeFilter, Meta, Query, SearchStep, ValueNode, Values};
 
-/// Implement this to make your own type usable as a context, via [`Context::custom`].
+/// Makes your own type usable as a context, through [`Context::custom`]. In Go this is any type
+/// that implements the interface `context.Context`.
 ///
-/// [`done`](CustomContext::done) and [`deadline`](CustomContext::deadline) are called once, by
-/// `Context::custom`. The other methods may be called from any thread, at any time and any number
-/// of times. None is called under a lock of this crate, so they may use contexts freely.
+/// Only [`done`](CustomContext::done) and [`err`](CustomContext::err) must be implemented.
+/// `Context::custom` calls `done`, [`deadline`](CustomContext::deadline) and
+/// [`wrapped`](CustomContext::wrapped) once, and keeps the results. `wrapped` and the other methods
+/// may also be called later, from any thread and any number of times. No method is called under a
+/// lock of this crate, so all of them may use contexts freely.
 ///
 /// # Rules
 ///
-/// The context is cancelled only when [`done`](CustomContext::done) is disconnected, or when it
-/// calls the function given to [`after_func`](CustomContext::after_func). `err` and `cause` are
-/// called when a thread first observes this, and the first result is cached. They must not call
-/// into a `Context` created from the same object. A context that breaks a rule affects only itself
-/// and its descendants:
+/// The context is cancelled when `done` is disconnected, or when the context calls the function
+/// given to [`after_func`](CustomContext::after_func). `err` and [`cause`](CustomContext::cause)
+/// are called when a thread first observes this, and the result is cached. They must not call into
+/// a `Context` created from the same object. A context that breaks a rule affects only itself and
+/// its descendants:
 ///
 /// | if | then |
 /// | --- | --- |
-/// | `err` is set and `done` is connected | it is not cancelled yet |
-/// | `done` is disconnected and `err` is not set | its error is [`Error::Canceled`] |
+/// | `err` returns `Some` before `done` is disconnected | the context is not cancelled yet |
+/// | `done` is disconnected and `err` returns `None` | the error is [`Error::Canceled`] |
 /// | `err` or `cause` panics | that counts as `None` |
-/// | `done` carries messages | they are removed and ignored; your own `select!` may see them |
-/// | `done` would return another channel | only the one returned to `Context::custom` counts |
-/// | a `Drop` or any other method panics | the call that led to it panics, after everything else is done |
-/// | what `after_func` returned panics | the panic hook reports it, and it is contained |
+/// | `done` carries messages | they are received and ignored; your own `select!` may receive them |
+/// | `done` would later return another channel | only the first one is used |
+/// | the function that `after_func` returned panics | the panic is reported by the panic hook |
+/// | another method or a `Drop` panics | the call that led to it panics, after finishing its work |
 ///
-/// The channel is yours, so it is up to your type to keep the promises of [`Context::done`]. If the
-/// last handle to the `Context` is dropped its callbacks run, as for any other context, even if
-/// your channel is still connected.
+/// The channel is yours, so your type must keep the promises of [`Context::done`] for it. When the
+/// last [handle](Context#ownership) to the `Context` is dropped, its callbacks run as for any other
+/// context, even if your channel is still connected.
 ///
-/// Custom contexts that wrap one another may be nested 100,000 deep.
+/// Custom contexts that wrap each other may be nested 100,000 deep.
 ///
 /// # Examples
 ///
-/// A context that is done when a program's legacy stop channel closes:
+/// A context that is done when an existing stop channel is disconnected:
 ///
 /// ```
 /// use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
 /// use go_context::{Context, CustomContext, Error};
 ///
-/// struct Stopping(Receiver<()>);
+/// struct StopChannel(Receiver<()>);
 ///
-/// impl CustomContext for Stopping {
+/// impl CustomContext for StopChannel {
 ///     fn done(&self) -> Receiver<()> {
 ///         self.0.clone()
 ///     }
 ///     fn err(&self) -> Option<Error> {
-///         (self.0.try_recv() == Err(TryRecvError::Disconnected)).then_some(Error::Canceled)
+///         match self.0.try_recv() {
+///             Err(TryRecvError::Disconnected) => Some(Error::Canceled),
+///             _ => None,
+///         }
 ///     }
 /// }
 ///
-/// let (stop, stopping) = bounded(0);
-/// let ctx = Context::custom(Stopping(stopping));
+/// let (stop, stopped) = bounded(0);
+/// let ctx = Context::custom(StopChannel(stopped));
 /// let (child, _cancel) = ctx.with_cancel();
 /// drop(stop);
 /// assert_eq!(child.wait(), Error::Canceled);
 /// ```
 ///
 /// A wrapper that changes one property of another context, like a struct that embeds a
-/// `context.Context` in Go. It returns the other's done channel, so the two are cancelled together,
-/// at once and without a watcher thread:
+/// `context.Context` in Go. It returns the channel of the other context, so the two are cancelled
+/// together, and no thread has to wait for the channel:
 ///
 /// ```
-/// use std::time::Instant;
+/// use std::time::{Duration, Instant};
 /// use go_context::crossbeam_channel::Receiver;
 /// use go_context::{Context, CustomContext, Error};
 ///
@@ -96,7 +102,8 @@ use crate::value::{Answer, Key, KeyTypeFilter, Meta, Query, SearchStep, ValueNod
 ///     }
 /// }
 ///
-/// let (inner, cancel) = Context::background().with_timeout(std::time::Duration::from_secs(60));
+/// let minute = Duration::from_secs(60);
+/// let (inner, cancel) = Context::background().with_timeout(minute);
 /// let ctx = Context::custom(NoDeadline(inner));
 /// let (child, _cancel) = ctx.with_cancel();
 /// assert_eq!(child.deadline(), None);
@@ -104,27 +111,68 @@ use crate::value::{Answer, Key, KeyTypeFilter, Meta, Query, SearchStep, ValueNod
 /// assert_eq!(child.err(), Some(Error::Canceled));
 /// ```
 pub trait CustomContext: Send + Sync + 'static {
-    /// Returns the channel that disconnects when the context is done. Return
+    /// Returns the channel that is disconnected when the context is done. Return
     /// [`never()`](crossbeam_channel::never) if the context cannot be cancelled.
+    ///
+    /// # Examples
+    ///
+    /// See [`CustomContext`].
     fn done(&self) -> Receiver<()>;
 
-    /// Returns why the context is done, once `done` is disconnected.
+    /// Returns why the context is done. Called after `done` has been disconnected.
+    ///
+    /// # Examples
+    ///
+    /// See [`CustomContext`].
     fn err(&self) -> Option<Error>;
 
-    /// Returns the reason for the cancellation; with `None` it is the error itself. The default
-    /// forwards to [`wrapped`](CustomContext::wrapped).
+    /// Returns the cause of the cancellation. If it is `None`, the cause is the error itself. The
+    /// default forwards to [`wrapped`](CustomContext::wrapped).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use go_context::crossbeam_channel::{bounded, Receiver};
+    /// use go_context::{Cause, Context, CustomContext, Error};
+    ///
+    /// struct Stopped;
+    /// impl CustomContext for Stopped {
+    ///     fn done(&self) -> Receiver<()> {
+    ///         bounded(0).1 // disconnected from the start
+    ///     }
+    ///     fn err(&self) -> Option<Error> {
+    ///         Some(Error::Canceled)
+    ///     }
+    ///     fn cause(&self) -> Option<Cause> {
+    ///         Some(Arc::new(std::fmt::Error))
+    ///     }
+    /// }
+    ///
+    /// let (child, _cancel) = Context::custom(Stopped).with_cancel();
+    /// assert!(child.cause().unwrap().is::<std::fmt::Error>());
+    /// ```
     fn cause(&self) -> Option<Cause> {
         self.wrapped().and_then(Context::cause)
     }
 
-    /// Returns the deadline of the context, if it has one. Called once, by [`Context::custom`], so
-    /// it must not change. The default forwards to [`wrapped`](CustomContext::wrapped).
+    /// Returns the deadline of the context, if it has one. It must not change. The context is not
+    /// cancelled at its deadline by this crate; that is up to your type. The default forwards to
+    /// [`wrapped`](CustomContext::wrapped).
+    ///
+    /// # Examples
+    ///
+    /// See [`CustomContext`].
     fn deadline(&self) -> Option<Instant> {
         self.wrapped().and_then(Context::deadline)
     }
 
-    /// Answers a lookup, if the context has a value under the key. The default forwards to
-    /// [`wrapped`](CustomContext::wrapped). See [`Lookup`].
+    /// Answers a lookup if the context has a value under the key. The default forwards to
+    /// [`wrapped`](CustomContext::wrapped).
+    ///
+    /// # Examples
+    ///
+    /// See [`Lookup`].
     fn value<'a>(&'a self, lookup: &mut Lookup<'_, 'a>) {
         if let Some(wrapped) = self.wrapped() {
             lookup.forward(wrapped);
@@ -132,36 +180,92 @@ pub trait CustomContext: Send + Sync + 'static {
     }
 
     /// Registers `f` to be called once, on any thread, when the context is done. Returns a function
-    /// that unregisters it.
+    /// that unregisters `f`, and that is not called after `f`.
     ///
-    /// Return `None` (the default) if you cannot do this. A single thread, `go-ctx-watch`, then
-    /// waits on `done` on behalf of all children and callbacks, for as long as there are any and
-    /// for a moment (100 ms) after the last one. If the thread cannot be spawned, a thread for
-    /// callbacks waits instead, as soon as there is one.
+    /// Return `None` (the default) if you cannot do this. A thread named `go-ctx-watch` then waits
+    /// on `done` on behalf of all children and callbacks, until 100 ms after the last of them is
+    /// gone. If it cannot be spawned, a callback thread waits instead.
     ///
-    /// One `f` likewise serves all children and callbacks, and is unregistered after the last one.
-    /// The function returned is not called after `f` has been. This method may block: a child that
-    /// is derived meanwhile is watched by a thread until the method returns.
+    /// At most one `f` is registered at a time, on behalf of all children and callbacks. It is
+    /// unregistered after the last of them is gone. This method may block; while it does, a thread
+    /// waits on `done` for the children that are derived meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use go_context::crossbeam_channel::Receiver;
+    /// use go_context::{Context, CustomContext, Error};
+    ///
+    /// type Func = Box<dyn FnOnce() + Send>;
+    ///
+    /// struct Wrapper(Context);
+    /// impl CustomContext for Wrapper {
+    ///     fn done(&self) -> Receiver<()> {
+    ///         self.0.done()
+    ///     }
+    ///     fn err(&self) -> Option<Error> {
+    ///         self.0.err()
+    ///     }
+    ///     fn after_func(&self, f: Func) -> Option<Func> {
+    ///         let registered = self.0.after_func(f);
+    ///         Some(Box::new(move || drop(registered.stop())))
+    ///     }
+    /// }
+    ///
+    /// let (inner, cancel) = Context::background().with_cancel();
+    /// let ctx = Context::custom(Wrapper(inner));
+    /// let (child, _cancel) = ctx.with_cancel();
+    /// cancel.cancel();
+    /// assert_eq!(child.wait(), Error::Canceled);
+    /// ```
     fn after_func(&self, f: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
         drop(f);
         None
     }
 
-    /// Returns the context that this one wraps, if any, to which the default methods forward. If
-    /// `done` returns that context's own channel, the two are cancelled together.
+    /// Returns the context that this one wraps, if any. The default methods forward to it. If
+    /// `done` returns the channel of the wrapped context, the two are cancelled together.
+    ///
+    /// # Examples
+    ///
+    /// See [`CustomContext`].
     fn wrapped(&self) -> Option<&Context> {
         None
     }
 
-    /// Writes the name by which this context and its children are displayed. The default is the
-    /// name of its type.
+    /// Writes the name of the context for the `Display` output. The default is the name of its
+    /// type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::fmt;
+    /// use go_context::crossbeam_channel::{never, Receiver};
+    /// use go_context::{Context, CustomContext, Error};
+    ///
+    /// struct Plugin;
+    /// impl CustomContext for Plugin {
+    ///     fn done(&self) -> Receiver<()> {
+    ///         never()
+    ///     }
+    ///     fn err(&self) -> Option<Error> {
+    ///         None
+    ///     }
+    ///     fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    ///         f.write_str("plugin")
+    ///     }
+    /// }
+    ///
+    /// let (child, _cancel) = Context::custom(Plugin).with_cancel();
+    /// assert_eq!(child.to_string(), "plugin.WithCancel");
+    /// ```
     fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(type_name::<Self>())
     }
 }
 
-/// Collects the answers of [`CustomContext::value`] to a lookup by key. The first one that has a
-/// value counts.
+/// Collects the answers of [`CustomContext::value`] to a lookup by key. The first answer that has a
+/// value is the result.
 ///
 /// # Examples
 ///
@@ -196,7 +300,7 @@ pub trait CustomContext: Send + Sync + 'static {
 /// ```
 pub struct Lookup<'k, 'a> {
     key: &'k dyn Any,
-    /// The answers so far, the first of which counts. No answer is added after a value.
+    /// The answers so far. None is added after one that is a value.
     answers: Vec<Answer<'a>>,
 }
 
@@ -205,7 +309,25 @@ impl<'a> Lookup<'_, 'a> {
     ///
     /// # Examples
     ///
-    /// See [`Lookup`].
+    /// ```
+    /// use go_context::{Key, Lookup};
+    ///
+    /// #[derive(PartialEq, Eq)]
+    /// enum Dimension { Width, Height }
+    /// impl Key for Dimension {
+    ///     type Value = u32;
+    /// }
+    ///
+    /// struct Window { width: u32, height: u32 }
+    /// impl Window {
+    ///     // For `CustomContext::value`.
+    ///     fn value<'a>(&'a self, lookup: &mut Lookup<'_, 'a>) {
+    ///         lookup
+    ///             .answer(&Dimension::Width, &self.width)
+    ///             .answer(&Dimension::Height, &self.height);
+    ///     }
+    /// }
+    /// ```
     pub fn answer<K: Key>(&mut self, key: &K, value: &'a K::Value) -> &mut Self {
         if !self.has_value() && self.key.downcast_ref() == Some(key) {
             self.answers.push(Answer::Value(value));
@@ -213,11 +335,10 @@ impl<'a> Lookup<'_, 'a> {
         self
     }
 
-    /// Answers with the value that another context has under the key, if it has one.
+    /// Answers with the value that another context has under the key, if any.
     ///
-    /// The other context is searched after `value` has returned. The order of `answer` and
-    /// `forward` is kept: an `answer` after a `forward` counts only if the other context has no
-    /// value.
+    /// The other context is searched after [`CustomContext::value`] has returned. The order of the
+    /// calls matters: an `answer` after a `forward` is used only if the other context has no value.
     ///
     /// # Examples
     ///
@@ -226,13 +347,14 @@ impl<'a> Lookup<'_, 'a> {
     ///
     /// struct Both(Context, Context);
     /// impl Both {
+    ///     // For `CustomContext::value`.
     ///     fn value<'a>(&'a self, lookup: &mut Lookup<'_, 'a>) {
     ///         lookup.forward(&self.0).forward(&self.1);
     ///     }
     /// }
     /// ```
     pub fn forward(&mut self, ctx: &'a Context) -> &mut Self {
-        // Searched after `value` has returned, so that nested contexts do not recurse.
+        // Not searched here, because nested contexts would then recurse.
         if !self.has_value() {
             self.answers.push(Answer::In(&ctx.values));
         }
@@ -254,13 +376,37 @@ impl fmt::Debug for Lookup<'_, '_> {
 
 /// # Custom contexts
 impl Context {
-    /// Creates a context from a type of yours. Contexts can be derived from it like from any other.
+    /// Creates a context from a value of your own type. Children are derived from it like from any
+    /// other context.
     ///
-    /// One watcher serves all its children: see [`CustomContext`].
+    /// At most one thread waits for it, however many children it has; see
+    /// [`CustomContext::after_func`]. In Go this is a goroutine for each child.
+    ///
+    /// # Panics
+    ///
+    /// Panics if [`done`](CustomContext::done), [`deadline`](CustomContext::deadline) or
+    /// [`wrapped`](CustomContext::wrapped) does.
     ///
     /// # Examples
     ///
-    /// See [`CustomContext`].
+    /// ```
+    /// use go_context::crossbeam_channel::{bounded, Receiver};
+    /// use go_context::{Context, CustomContext, Error};
+    ///
+    /// struct Expired;
+    /// impl CustomContext for Expired {
+    ///     fn done(&self) -> Receiver<()> {
+    ///         bounded(0).1 // disconnected from the start
+    ///     }
+    ///     fn err(&self) -> Option<Error> {
+    ///         Some(Error::DeadlineExceeded)
+    ///     }
+    /// }
+    ///
+    /// let ctx = Context::custom(Expired);
+    /// let (child, _cancel) = ctx.with_cancel();
+    /// assert_eq!(child.err(), Some(Error::DeadlineExceeded));
+    /// ```
     #[must_use]
     pub fn custom(inner: impl CustomContext) -> Context {
         let inner = Arc::new(inner);

@@ -10,15 +10,14 @@ use std::iter;
 use crate::runtime::sync::Arc;
 use crate::runtime::unwind::FirstPanic;
 
-/// A type that can be used as a key for the values of a context.
+/// Makes a type usable as a key for the values of a context, and determines the type of the value.
 ///
-/// The key's type determines the type of the value, so a lookup needs no cast. Keys are compared by
-/// type and then by `==`: two crates that each have a `RequestId` do not collide, and a unit struct
-/// is the key of one value, while an enum or a newtype has many. A built-in type cannot be a key,
-/// because the orphan rule forbids implementing `Key` for it.
+/// A lookup therefore needs no cast. Keys are compared by type and then by `==`: two crates that
+/// each have a key `RequestId` do not collide. A unit struct is the key of a single value; with an
+/// enum or a newtype there can be one value for each of its values.
 ///
-/// [`Context::value`](crate::Context::value) returns a shared reference, so choose a type of value
-/// that can be used through one: for a value that changes, a `Mutex` or an atomic.
+/// [`Context::value`](crate::Context::value) returns a shared reference. For a value that changes,
+/// use a `Mutex` or an atomic.
 ///
 /// # Examples
 ///
@@ -35,7 +34,7 @@ use crate::runtime::unwind::FirstPanic;
 /// assert_eq!(ctx.value(&RequestId), Some(&42));
 /// ```
 ///
-/// What Go checks at run time is a compile error here. A key must be comparable:
+/// What Go checks at run time is a compile error here. A key must be comparable with `==`:
 ///
 /// ```compile_fail,E0277
 /// struct Uncomparable(Vec<u8>);
@@ -44,7 +43,7 @@ use crate::runtime::unwind::FirstPanic;
 /// }
 /// ```
 ///
-/// with a total equivalence, which excludes floats:
+/// and `==` must be reflexive, which excludes floats:
 ///
 /// ```compile_fail,E0277
 /// #[derive(PartialEq)]
@@ -54,21 +53,21 @@ use crate::runtime::unwind::FirstPanic;
 /// }
 /// ```
 ///
-/// a lookup must name a key:
+/// A lookup must use a key:
 ///
 /// ```compile_fail,E0277
 /// go_context::Context::background().value(&None::<u8>);
 /// ```
 ///
-/// the key must name the type of its value:
+/// A key must determine the type of its value:
 ///
 /// ```compile_fail,E0046
 /// #[derive(PartialEq, Eq)]
-/// struct Nameless;
-/// impl go_context::Key for Nameless {}
+/// struct Untyped;
+/// impl go_context::Key for Untyped {}
 /// ```
 ///
-/// it cannot be a type of another crate, such as a string:
+/// A key cannot be a built-in type or one of another crate, because of the orphan rule:
 ///
 /// ```compile_fail,E0117
 /// impl go_context::Key for &'static str {
@@ -76,7 +75,7 @@ use crate::runtime::unwind::FirstPanic;
 /// }
 /// ```
 ///
-/// and its value must be `Send` and `Sync`:
+/// A value must be `Send` and `Sync`:
 ///
 /// ```compile_fail,E0277
 /// #[derive(PartialEq, Eq)]
@@ -107,7 +106,8 @@ pub(crate) trait ValueNode: Send + Sync {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
-    /// Returns the node's part of the `Display` output. It is empty if `display.rs` writes that part.
+    /// Returns the node's part of the `Display` output. It is empty if `display.rs` writes that
+    /// part.
     fn text(&self) -> String {
         String::new()
     }
