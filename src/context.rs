@@ -1,4 +1,4 @@
-//! The handle to a context: a node of the cancellation tree, and a list of values.
+//! The handle to a context: a node of the cancellation tree and a list of values.
 
 use std::error::Error as StdError;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -16,32 +16,36 @@ use crate::runtime::timer;
 use crate::tree::Node;
 use crate::value::{Key, Values};
 
-/// A cancellation signal, a deadline and request-scoped values, shared by everything working on one
-/// task. Equivalent to Go's `context.Context`.
+/// Carries a cancellation signal, a deadline and values to everything that works on one task.
+/// Equivalent to Go's `context.Context`.
 ///
-/// A `Context` is a cheap handle that can be cloned, sent to other threads and borrowed by scoped
-/// threads. A context derived from it is its child. Cancelling a parent cancels its children, but
-/// cancelling a child does not affect its parent. By convention a context is the first argument of
-/// a function and is called `ctx`.
+/// A `Context` is a cheap handle: it can be cloned, sent to other threads and borrowed by scoped
+/// threads, and clones are the same context. A context derived from another one is its child.
+/// Cancelling a context cancels its descendants, and does not affect its parent. By convention a
+/// context is the first argument of a function and is called `ctx`.
+///
+/// The methods are in the order [roots](#roots), [derived contexts](#derived-contexts),
+/// [callbacks](#callbacks), [state and values](#state-and-values), [blocking
+/// calls](#blocking-calls), [condition variables](#condition-variables), [groups](#groups), [custom
+/// contexts](#custom-contexts).
 ///
 /// # Ownership
 ///
-/// A child keeps its parent alive; a parent does not keep its children alive. The handles to a
-/// context are each `Context`, [`CancelFunc`], [`CancelCauseFunc`] and
-/// [`DropGuard`](crate::DropGuard) of it, and its descendants. Dropping the last one cancels the
-/// context: its done channel disconnects, its after-funcs run, and it is removed from the timer and
-/// from its parent. A receiver from [`done`](Context::done) and an [`AfterFunc`] are not handles.
-/// So forgetting to call `cancel` does not leak, as it does in Go.
+/// A child keeps its parent alive, but a parent does not keep its children alive. The *handles* to
+/// a context are all its [`Context`]s, [`CancelFunc`]s, [`CancelCauseFunc`]s and
+/// [`DropGuard`](crate::DropGuard)s, and its descendants. Dropping the last one cancels the
+/// context: its done channel is disconnected, its callbacks run, and it is removed from its parent
+/// and from the timer. So forgetting to call `cancel` does not leak, as it does in Go.
 ///
-/// This is the only intentional behavioural difference from Go. It matters when you keep only the
-/// receiver:
+/// This is the only intentional difference in behaviour from Go. It matters when you keep only a
+/// receiver from [`done`](Context::done) or an [`AfterFunc`], which are not handles:
 ///
 /// ```
 /// use std::time::Duration;
 /// use go_context::{crossbeam_channel::TryRecvError, Context};
 ///
 /// let hour = Duration::from_secs(3600);
-/// // The context is dropped at the end of this line, and done by that.
+/// // The context is dropped at the end of this line, which cancels it.
 /// let done = Context::background().with_timeout(hour).0.done();
 /// assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
 ///
@@ -49,31 +53,31 @@ use crate::value::{Key, Values};
 /// assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
 /// ```
 ///
-/// What a context owns must not own the context. The following are reference cycles: they are never
+/// What a context owns must not own the context. The following are reference cycles: they are not
 /// freed, and dropping the other handles does not cancel the context.
 ///
-/// - A function given to [`after_func`](Context::after_func) that owns the context or a descendant.
-///   This cycle ends when the function has run or is stopped.
-/// - A value, for example a `Mutex`, that owns a context which carries it.
-/// - A cause that owns the context it was given to, or a descendant.
+/// - A callback of [`after_func`](Context::after_func) that owns the context or a descendant. This
+///   cycle ends when the callback has run or is stopped.
+/// - A value, for example in a `Mutex`, that owns a context which carries this value.
+/// - A cause that owns the context it was given to, or a descendant of it.
 ///
 /// # Panics
 ///
-/// The only panic of its own is when a context would get more than 2³¹ live children, callbacks
-/// included. If your own code panics, such as a key's `==` or the `Drop` of a value, of a cause or
-/// of a function, so does the call that ran it; a panic in a `Drop` is resumed after everything
-/// else has been dropped.
+/// A call that adds a child or a callback panics if the context would then have more than 2³¹ of
+/// them. If code of yours panics, such as a key's `==` or the `Drop` of a value, of a cause or of a
+/// callback, so does the call that ran it. A panic in a `Drop` is resumed after everything else has
+/// been dropped.
 #[derive(Clone, Default)]
 pub struct Context {
-    /// `None` if there is no node between the context and `context.Background`.
+    /// `None` if only values have been derived from `Context::background`.
     pub(crate) node: Option<Arc<Node>>,
     pub(crate) values: Values,
 }
 
 /// # Roots
 impl Context {
-    /// Returns the root context, for `main`, initialisation, tests and the top of a request. It is
-    /// never done, and has neither a deadline nor values.
+    /// Returns the root context, which is never done and has neither a deadline nor values. Use it
+    /// in `main`, in initialisation and tests, and as the parent of each request's context.
     ///
     /// # Examples
     ///
@@ -97,12 +101,15 @@ impl Context {
     /// # Examples
     ///
     /// ```
-    /// use go_context::Context;
+    /// use go_context::{Context, Error};
     ///
-    /// fn handler(ctx: &Context) -> String {
-    ///     ctx.to_string()
+    /// fn query(ctx: &Context) -> Result<u32, Error> {
+    ///     ctx.check()?;
+    ///     Ok(42)
     /// }
-    /// assert_eq!(handler(&Context::todo()), "context.TODO"); // the caller has no context yet
+    ///
+    /// // The caller does not receive a context yet.
+    /// assert_eq!(query(&Context::todo()), Ok(42));
     /// ```
     #[must_use]
     pub fn todo() -> Context {
@@ -115,7 +122,11 @@ impl Context {
 
 /// # Derived contexts
 impl Context {
-    /// Creates a child that can be cancelled.
+    /// Creates a child that can be cancelled, and the function that cancels it.
+    ///
+    /// The child is done when it is cancelled, when its parent is done, or when its last
+    /// [handle](Context#ownership) is dropped. A child of a parent that is done is done from the
+    /// start.
     ///
     /// # Examples
     ///
@@ -145,7 +156,8 @@ impl Context {
         (ctx, CancelFunc::new(node))
     }
 
-    /// Creates a child that can be cancelled with a cause, which [`cause`](Context::cause) returns.
+    /// Creates a child like [`with_cancel`](Context::with_cancel) that can be cancelled with a
+    /// cause, which [`cause`](Context::cause) then returns.
     ///
     /// # Examples
     ///
@@ -163,29 +175,31 @@ impl Context {
         (ctx, CancelCauseFunc::new(node))
     }
 
-    /// Creates a child that is done after `timeout`, counted from now.
+    /// Creates a child that is done when `timeout` has passed, counted from this call. Equivalent
+    /// to [`with_deadline`](Context::with_deadline) with the current time plus `timeout`.
     ///
-    /// Like [`with_deadline`](Context::with_deadline). With a timeout of zero the child is done at
-    /// once. A timeout that ends more than 438 years after the start of the process, such as
-    /// [`Duration::MAX`], sets no deadline.
+    /// With a timeout of zero the child is done from the start. A timeout that ends more than 438
+    /// years after the start of the process, such as [`Duration::MAX`], sets no deadline.
     ///
     /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
-    /// use go_context::{crossbeam_channel::{never, select}, Context};
+    /// use go_context::crossbeam_channel::{never, select};
+    /// use go_context::{Context, Error};
     ///
-    /// let (ctx, cancel) = Context::background().with_timeout(Duration::from_millis(5));
+    /// let bg = Context::background();
+    /// let (ctx, cancel) = bg.with_timeout(Duration::from_millis(5));
     /// let _cancel_on_exit = cancel.drop_guard();
     /// let work = never::<String>();
     /// select! {
     ///     recv(work) -> _ => unreachable!(),
     ///     recv(ctx.done()) -> _ => {
-    ///         assert_eq!(ctx.err().unwrap().to_string(), "context deadline exceeded");
+    ///         assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
     ///     }
     /// }
     ///
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::MAX);
+    /// let (ctx, _cancel) = bg.with_timeout(Duration::MAX);
     /// assert_eq!(ctx.deadline(), None);
     /// ```
     #[inline]
@@ -193,19 +207,20 @@ impl Context {
         self.timed(Deadline::after(timeout), !timeout.is_zero(), None)
     }
 
-    /// Creates a child like [`with_timeout`](Context::with_timeout), with a cause for when the
-    /// timeout has passed. If the context is cancelled before that, `cause` is not used.
+    /// Creates a child like [`with_timeout`](Context::with_timeout), with a cause for the case that
+    /// the timeout passes. If the context is cancelled before that, `cause` is not used.
     ///
     /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
-    /// use go_context::{Context, Error};
+    /// use go_context::Context;
     ///
-    /// let bg = Context::background();
-    /// let (ctx, cancel) = bg.with_timeout_cause(Duration::from_secs(60), "too slow");
-    /// cancel.cancel();
-    /// assert!(ctx.cause().unwrap().is::<Error>());
+    /// let timeout = Duration::from_millis(5);
+    /// let (ctx, _cancel) =
+    ///     Context::background().with_timeout_cause(timeout, "too slow");
+    /// ctx.wait();
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
     /// ```
     pub fn with_timeout_cause(
         &self,
@@ -222,18 +237,12 @@ impl Context {
     /// Creates a child that is done at `deadline`, an [`Instant`] or a
     /// [`SystemTime`](std::time::SystemTime).
     ///
-    /// The child is never done before its deadline; it may be done slightly later, depending on how
-    /// long the OS takes to wake a thread. If the deadline has passed, the child is done at once,
-    /// with [`Error::DeadlineExceeded`]. If the parent's deadline is earlier, the child has that
-    /// one.
+    /// The error is then [`Error::DeadlineExceeded`]. The child is never done before its deadline;
+    /// it may be done slightly later, depending on how long the OS takes to wake a thread. If the
+    /// deadline has passed already, the child is done from the start. If the parent's deadline is
+    /// earlier, it applies to the child too, and `deadline` has no effect.
     ///
-    /// One timer thread serves all deadlines; it is started lazily, by the first deadline that is
-    /// registered. A deadline under a parent that can be cancelled is registered when it is made,
-    /// and any other one when the context is first [observed](crate#contexts-form-a-tree). If the
-    /// thread cannot be spawned, deadlines fire once a [later call](crate#refused-threads) succeeds
-    /// in starting it. It inherits the CPU affinity and the niceness of the thread that starts it,
-    /// so a thread that is pinned or niced should not set the first deadline of a process: all
-    /// deadlines would be later.
+    /// One [timer thread](crate#deadlines) serves all deadlines of the process.
     ///
     /// # Examples
     ///
@@ -245,7 +254,8 @@ impl Context {
     /// let (ctx, _cancel) = Context::background().with_deadline(soon);
     /// assert_eq!(ctx.deadline(), Some(soon));
     ///
-    /// let (child, _cancel) = ctx.with_deadline(soon + Duration::from_secs(60));
+    /// let later = soon + Duration::from_secs(60);
+    /// let (child, _cancel) = ctx.with_deadline(later);
     /// assert_eq!(child.deadline(), Some(soon));
     /// assert_eq!(child.wait(), Error::DeadlineExceeded);
     /// assert!(Instant::now() >= soon);
@@ -254,18 +264,20 @@ impl Context {
         self.timed(deadline.into(), false, None)
     }
 
-    /// Creates a child like [`with_deadline`](Context::with_deadline), with a cause for when the
-    /// deadline passes. If the context is cancelled before the deadline, `cause` is not used.
+    /// Creates a child like [`with_deadline`](Context::with_deadline), with a cause for the case
+    /// that the deadline passes. If the context is cancelled before that, `cause` is not used.
     ///
     /// # Examples
     ///
     /// ```
-    /// use std::time::Instant;
+    /// use std::time::{Duration, Instant};
     /// use go_context::{Context, Error};
     ///
-    /// let (ctx, _cancel) = Context::background().with_deadline_cause(Instant::now(), "too slow");
-    /// assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
-    /// assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
+    /// let deadline = Instant::now() + Duration::from_secs(60);
+    /// let (ctx, cancel) =
+    ///     Context::background().with_deadline_cause(deadline, "too slow");
+    /// cancel.cancel();
+    /// assert!(ctx.cause().unwrap().is::<Error>()); // not "too slow"
     /// ```
     pub fn with_deadline_cause(
         &self,
@@ -275,13 +287,15 @@ impl Context {
         self.timed(deadline.into(), false, Some(into_cause(cause)))
     }
 
-    /// Creates a child with one more value.
+    /// Creates a child with one more value, which [`value`](Context::value) returns for `key`.
     ///
-    /// Use values for request-scoped data that crosses many functions, such as an id or a user, and
-    /// not for optional arguments of a function. Values are shared, never copied: all descendants
-    /// see the same one, and a change to a `Mutex` or an atomic stored as a value is visible to
-    /// all. A parent does not see its child's values, and of two values under the same key the
-    /// nearest is found.
+    /// Use values for data of a request that many functions need, such as an id or a user, and not
+    /// for optional arguments of a function. A value is shared with all descendants and never
+    /// copied, so a change to a `Mutex` or an atomic is visible to all of them. Parents do not have
+    /// the value. A value replaces one of an ancestor under an equal key.
+    ///
+    /// For cancellation the child is the same context: it is done when this one is, and it is a
+    /// [handle](Context#ownership) to it.
     ///
     /// # Examples
     ///
@@ -303,15 +317,14 @@ impl Context {
     pub fn with_value<K: Key>(&self, key: K, value: K::Value) -> Context {
         Context {
             node: self.node.clone(),
-            values: self.values.with(key, value, self.depth()),
+            values: self.values.with(key, value, self.child_depth()),
         }
     }
 
-    /// Creates a child with the values of its parent, but neither its cancellation nor its
-    /// deadline: for work that must continue when a request is over, such as cleaning up or writing
-    /// a log.
+    /// Creates a child that has the values of its parent, but is never done and has no deadline.
+    /// Use it for work that must continue after a request, such as a cleanup.
     ///
-    /// The child cannot be cancelled itself; derive from it to set a limit.
+    /// The child cannot be cancelled itself. Derive a context with a timeout from it.
     ///
     /// # Examples
     ///
@@ -321,7 +334,8 @@ impl Context {
     ///
     /// let (request, cancel) = Context::background().with_cancel();
     /// cancel.cancel();
-    /// let (cleanup, _cancel) = request.without_cancel().with_timeout(Duration::from_secs(60));
+    /// let detached = request.without_cancel();
+    /// let (cleanup, _cancel) = detached.with_timeout(Duration::from_secs(60));
     /// assert!(cleanup.err().is_none());
     /// ```
     #[must_use]
@@ -329,33 +343,36 @@ impl Context {
         self.child(Node::without_cancel).0
     }
 
-    /// Creates a child of two parents. It is done when either parent is, with the error and cause
-    /// of the first. It has the earlier of their deadlines; values of this context take precedence
-    /// over those of `other`. Go has no equivalent.
+    /// Creates a child of two parents, this context and `other`. Go has no equivalent.
+    ///
+    /// The child is done when either parent is, with the error and the cause of the parent that is
+    /// done first. Its deadline is the earlier one of theirs. Values of this context take
+    /// precedence over those of `other`.
     ///
     /// No thread is used. The child is unregistered from both parents as soon as it is done or
     /// dropped.
     ///
     /// # Examples
     ///
-    /// Work that stops when the request is over or the server shuts down, whichever is first:
+    /// Work that stops when the request is cancelled or the server shuts down:
     ///
     /// ```
     /// use std::time::Duration;
     /// use go_context::Context;
     ///
-    /// let (server, shut_down) = Context::background().with_cancel_cause();
-    /// let (request, _cancel) = Context::background().with_timeout(Duration::from_secs(60));
+    /// let bg = Context::background();
+    /// let (server, shut_down) = bg.with_cancel_cause();
+    /// let (request, _cancel) = bg.with_timeout(Duration::from_secs(60));
     ///
     /// let (ctx, cancel) = request.merge(&server);
     /// let _cancel_on_exit = cancel.drop_guard();
     /// assert_eq!(ctx.deadline(), request.deadline());
-    /// shut_down.cancel("going down");
-    /// assert_eq!(ctx.cause().unwrap().to_string(), "going down");
+    /// shut_down.cancel("shutting down");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "shutting down");
     /// assert!(request.err().is_none());
     /// ```
     pub fn merge(&self, other: &Context) -> (Context, CancelFunc) {
-        let depth = self.depth();
+        let depth = self.child_depth();
         let [first, second] = [self, other].map(|ctx| ctx.node.clone());
         let node = Node::merge(first, second, depth);
         let ctx = Context {
@@ -371,35 +388,42 @@ impl Context {
     /// Schedules `f` to run once, on another thread, when the context is done; immediately if it is
     /// done already. Equivalent to Go's `context.AfterFunc`.
     ///
-    /// Callbacks never run on the cancelling thread, and a callback may block. They run on threads
-    /// named `go-ctx-callback`, which are kept for a few seconds and used again. Threads are added
-    /// only while the queue does not move, which is checked every millisecond: short callbacks
-    /// share a few threads, and each one that blocks gets its own within a few milliseconds. There
-    /// are at most 8192 threads; beyond that, callbacks wait for a thread that becomes free. If a
-    /// thread cannot be spawned, this is tried again every 10 ms.
+    /// Use it to interrupt an operation that does not take a context, such as a blocking read. When
+    /// `f` starts, the context's done channel is disconnected and its error and cause are set. Call
+    /// [`stop`](AfterFunc::stop) when `f` is no longer needed.
     ///
-    /// A panic in `f` is reported by the panic hook and otherwise contained. When `f` starts, the
-    /// context's done channel is disconnected and its error and cause are set.
+    /// Callbacks never run on the cancelling thread. They run on [threads of the
+    /// crate](crate#callbacks), and a callback that blocks does not hold up another one for more
+    /// than a few milliseconds. A panic in `f` is reported by the panic hook and otherwise has no
+    /// effect.
     ///
-    /// The context owns `f`. If `f` captures the context or a descendant, that is a reference
-    /// cycle, and the context is not cancelled by dropping handles. On a context that [cannot be
-    /// cancelled](Context::is_cancellable) `f` never runs and is dropped with the [`AfterFunc`].
+    /// Callbacks that are still pending when `main` returns do not run. Wait for them with
+    /// [`stop_and_wait`](AfterFunc::stop_and_wait).
+    ///
+    /// The context owns `f`. If `f` captures the context or a descendant, that is a [reference
+    /// cycle](Context#ownership), and the context is not cancelled by dropping handles. On a
+    /// context that [cannot be cancelled](Context::is_cancellable) `f` never runs, and is dropped
+    /// with the [`AfterFunc`].
     ///
     /// # Examples
     ///
-    /// A callback that interrupts a wait which takes no context:
+    /// A callback that ends a wait on a condition variable. ([`wait_while`](Context::wait_while)
+    /// does this for you.)
     ///
     /// ```
     /// use std::sync::{Arc, Condvar, Mutex};
     /// use std::time::Duration;
     /// use go_context::{Context, Error};
     ///
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+    /// let timeout = Duration::from_millis(5);
+    /// let (ctx, _cancel) = Context::background().with_timeout(timeout);
     /// let pair = Arc::new((Mutex::new(()), Condvar::new()));
-    /// let stop = ctx.after_func({
+    /// let wake = ctx.after_func({
     ///     let pair = pair.clone();
     ///     move || {
-    ///         let _locked = pair.0.lock().unwrap(); // so that no waiter misses it
+    ///         // Locked, so that the thread below cannot miss it between
+    ///         // its check and its wait.
+    ///         let _locked = pair.0.lock().unwrap();
     ///         pair.1.notify_all();
     ///     }
     /// });
@@ -408,11 +432,11 @@ impl Context {
     /// while ctx.err().is_none() {
     ///     locked = pair.1.wait(locked).unwrap();
     /// }
-    /// assert!(!stop.stop());
     /// assert_eq!(ctx.err(), Some(Error::DeadlineExceeded));
+    /// assert!(!wake.stop()); // too late
     /// ```
     ///
-    /// A callback may outlive the caller, so it cannot borrow:
+    /// A callback may outlive the caller, so it cannot borrow from it:
     ///
     /// ```compile_fail,E0373
     /// let ctx = go_context::Context::background();
@@ -420,7 +444,7 @@ impl Context {
     /// ctx.after_func(|| println!("{}", &text));
     /// ```
     ///
-    /// and it must be `Send`:
+    /// It must also be `Send`:
     ///
     /// ```compile_fail,E0277
     /// let ctx = go_context::Context::background();
@@ -434,35 +458,37 @@ impl Context {
 
 /// # State and values
 impl Context {
-    /// Returns a channel that disconnects when the context is done, and never carries a message.
+    /// Returns a channel that is disconnected when the context is done, and never carries a
+    /// message.
     ///
-    /// Use it in a `select!` with other channels, like `ctx.Done()` in Go. `select!` picks a ready
-    /// channel at random; if a done context must win over ready work, use `select_biased!` and name
-    /// `done` first. A disconnected channel stays ready for ever, so a loop must return or stop
-    /// selecting on it.
+    /// Use it in `select!`, like `ctx.Done()` in Go. `select!` picks a ready channel at random; if
+    /// a done context must take precedence over other ready channels, use `select_biased!` with
+    /// `done` first. A disconnected channel stays ready, so a loop must return or stop selecting on
+    /// it.
     ///
-    /// All calls on one thread return the same channel. The first call creates it, so a context
-    /// that is never waited for does not pay for one. Another thread may get another channel, so
-    /// that the two do not contend for its lock. A cancellation closes all of them, one after the
-    /// other. Once any thread has seen one of them closed, [`err`](Context::err) returns `Some` and
-    /// `done` returns only closed channels; once `err` returns `Some`, all of them are closed.
+    /// All calls on one thread return the same channel; another thread may get another one, so that
+    /// the two do not contend for its lock. Once any thread has seen one of them disconnected,
+    /// [`err`](Context::err) returns `Some` and `done` returns only disconnected channels; once
+    /// `err` returns `Some`, all of them are disconnected.
     ///
-    /// On a context that [cannot be cancelled](Context::is_cancellable) it is
-    /// [`never()`](crossbeam_channel::never). The receiver is not a handle: if only receivers are
-    /// left, the context is cancelled (see [above](Context#ownership)).
+    /// The first call creates the channel and [registers](crate#cost) the context with its parent
+    /// and the timer. On a context that [cannot be cancelled](Context::is_cancellable) the channel
+    /// is [`never()`](crossbeam_channel::never).
     ///
-    /// The first call registers the context with its parent and its timer.
+    /// The receiver is not a [handle](Context#ownership): if only receivers are left, the context
+    /// is cancelled.
     ///
     /// # Examples
     ///
     /// ```
-    /// use go_context::{crossbeam_channel::{select, unbounded}, Context};
+    /// use go_context::crossbeam_channel::{select, unbounded};
+    /// use go_context::Context;
     ///
     /// let (ctx, cancel) = Context::background().with_cancel();
     /// let (_jobs_tx, jobs) = unbounded::<u32>();
     /// cancel.cancel();
     /// select! {
-    ///     recv(ctx.done()) -> _ => println!("stopped: {}", ctx.err().unwrap()),
+    ///     recv(ctx.done()) -> _ => println!("{}", ctx.err().unwrap()),
     ///     recv(jobs) -> job => unreachable!("{job:?}"),
     /// }
     /// ```
@@ -473,14 +499,14 @@ impl Context {
         self.node.as_ref().map_or_else(never, |node| node.done())
     }
 
-    /// Returns why the context is done, or `None` if it is not.
+    /// Returns why the context is done, or `None` if it is not done. Equivalent to Go's
+    /// `ctx.Err()`.
     ///
-    /// It agrees with [`done`](Context::done) on every thread and in either order: it is `Some`
-    /// exactly if the channel is disconnected. Once it is `Some` it does not change.
+    /// The result is `Some` exactly if the channel of [`done`](Context::done) is disconnected, on
+    /// every thread, whichever of the two is called first. Once it is `Some` it does not change.
     ///
-    /// It is cheap enough to be called in a loop. The first few calls ask the ancestors; after a
-    /// number of them the context is registered with its parent, and each further call is a single
-    /// load. A context with a deadline of its own is registered by the first call at the latest.
+    /// The call is cheap enough for a loop, and normally does not block. (While a cancellation is
+    /// disconnecting the done channels, it may wait until that is finished.)
     ///
     /// # Examples
     ///
@@ -499,7 +525,7 @@ impl Context {
         self.node.as_ref()?.err()
     }
 
-    /// Returns [`err`](Context::err) as a `Result`, for the `?` operator.
+    /// Returns [`err`](Context::err) as a `Result`, for the `?` operator. Go has no equivalent.
     ///
     /// # Errors
     ///
@@ -518,7 +544,11 @@ impl Context {
     ///     }
     ///     Ok(sum)
     /// }
-    /// assert_eq!(sum(&Context::background(), &[1, 2, 3]), Ok(6));
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert_eq!(sum(&ctx, &[1, 2, 3]), Ok(6));
+    /// cancel.cancel();
+    /// assert_eq!(sum(&ctx, &[1, 2, 3]), Err(Error::Canceled));
     /// ```
     #[inline]
     pub fn check(&self) -> Result<(), Error> {
@@ -526,11 +556,11 @@ impl Context {
     }
 
     /// Returns the reason for the cancellation: the cause passed to the first cancellation of this
-    /// context or an ancestor, or the [`Error`] itself if none was given. `None` if the context is
-    /// not done. Equivalent to Go's `context.Cause`.
+    /// context or an ancestor, or the [`Error`] itself if none was given. Returns `None` if the
+    /// context is not done. Equivalent to Go's `context.Cause`.
     ///
-    /// A cause is stored once, where the cancellation began, and not copied to the descendants. So
-    /// a call takes time in proportion to the number of levels up to there.
+    /// A cause is stored once, in the context where the cancellation began. So a call takes time in
+    /// proportion to the number of levels up to that context.
     ///
     /// # Examples
     ///
@@ -553,7 +583,7 @@ impl Context {
     }
 
     /// Returns the earliest deadline of the context and its ancestors, or `None` if there is none.
-    /// It does not change when the context is done.
+    /// It does not change, not even when the context is done. Equivalent to Go's `ctx.Deadline()`.
     ///
     /// # Examples
     ///
@@ -571,7 +601,8 @@ impl Context {
         self.node.as_ref()?.deadline()
     }
 
-    /// Returns the time until the deadline: `None` if there is none, zero if it has passed.
+    /// Returns the time until the [deadline](Context::deadline): `None` if there is no deadline,
+    /// zero if it has passed. In Go this is `time.Until` of `ctx.Deadline()`.
     ///
     /// # Examples
     ///
@@ -579,9 +610,12 @@ impl Context {
     /// use std::time::Duration;
     /// use go_context::Context;
     ///
-    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(60));
-    /// assert!(ctx.remaining().unwrap() <= Duration::from_secs(60));
-    /// assert_eq!(Context::background().remaining(), None);
+    /// let bg = Context::background();
+    /// assert_eq!(bg.remaining(), None);
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let (ctx, _cancel) = bg.with_timeout(minute);
+    /// assert!(ctx.remaining().unwrap() <= minute);
     /// ```
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
@@ -591,9 +625,10 @@ impl Context {
 
     /// Returns whether the context can ever be done. Equivalent to Go's `ctx.Done() != nil`.
     ///
-    /// It is false for [`background`](Context::background), [`todo`](Context::todo),
-    /// [`without_cancel`](Context::without_cancel) and a custom context whose `done` is
-    /// [`never()`](crossbeam_channel::never), and for values on top of them.
+    /// Returns `false` for [`background`](Context::background), [`todo`](Context::todo), contexts
+    /// from [`without_cancel`](Context::without_cancel), custom contexts whose `done` is
+    /// [`never()`](crossbeam_channel::never), and contexts derived from these with
+    /// [`with_value`](Context::with_value).
     ///
     /// # Examples
     ///
@@ -609,8 +644,11 @@ impl Context {
         self.node.as_ref().is_some_and(|node| node.is_cancellable())
     }
 
-    /// Returns the value under `key` in this context or in the nearest ancestor that has one. See
-    /// [`Key`].
+    /// Returns the value under `key` in this context, or in the nearest ancestor that has one.
+    /// Returns `None` if there is none. Equivalent to Go's `ctx.Value(key)`.
+    ///
+    /// Keys are compared with `==`, which is code of yours. A lookup takes time in proportion to
+    /// the number of values that it passes.
     ///
     /// # Examples
     ///
@@ -624,10 +662,14 @@ impl Context {
     ///     type Value = AtomicU32;
     /// }
     ///
-    /// let ctx = Context::background().with_value(Counter::Hits, AtomicU32::new(0));
+    /// let bg = Context::background();
+    /// let ctx = bg.with_value(Counter::Hits, AtomicU32::new(0));
     /// let (child, _cancel) = ctx.with_cancel();
-    /// child.value(&Counter::Hits).unwrap().fetch_add(1, Ordering::Relaxed);
-    /// assert_eq!(ctx.value(&Counter::Hits).unwrap().load(Ordering::Relaxed), 1);
+    /// let hits = child.value(&Counter::Hits).unwrap();
+    /// hits.fetch_add(1, Ordering::Relaxed);
+    ///
+    /// let hits = ctx.value(&Counter::Hits).unwrap();
+    /// assert_eq!(hits.load(Ordering::Relaxed), 1);
     /// assert!(ctx.value(&Counter::Misses).is_none());
     /// ```
     #[must_use]
@@ -638,14 +680,14 @@ impl Context {
 }
 
 impl Context {
-    /// Creates a child with the values of this context, and the node that `derive` makes of the
-    /// parent's node and the child's depth.
+    /// Creates a child with the values of this context. `derive` creates its node from the parent's
+    /// node and the child's depth.
     #[inline(always)]
     pub(crate) fn child(
         &self,
         derive: impl FnOnce(Option<Arc<Node>>, u32) -> Arc<Node>,
     ) -> (Context, Arc<Node>) {
-        let node = derive(self.node.clone(), self.depth());
+        let node = derive(self.node.clone(), self.child_depth());
         let ctx = Context {
             node: Some(node.clone()),
             values: self.values.clone(),
@@ -653,6 +695,7 @@ impl Context {
         (ctx, node)
     }
 
+    /// Creates a child with a deadline, which has certainly not passed yet if `is_ahead`.
     #[inline]
     fn timed(
         &self,
@@ -666,14 +709,14 @@ impl Context {
         (ctx, CancelFunc::new(node))
     }
 
-    /// Returns the depth of a child, which is one more than the context's own.
+    /// Returns the depth of a child, which is one more than that of the context itself.
     #[inline]
-    pub(crate) fn depth(&self) -> u32 {
+    pub(crate) fn child_depth(&self) -> u32 {
         let node = self.node.as_ref().map_or(0, |node| node.depth());
         node.max(self.values.depth()).saturating_add(1)
     }
 }
 
-// A `Node` is unwind safe. Whether a user's value is, is up to the user.
+// A `Node` is unwind safe. For a value that is the user's responsibility.
 impl UnwindSafe for Context {}
 impl RefUnwindSafe for Context {}

@@ -1,38 +1,81 @@
-//! Go's `context` for threads: one way to stop work that is late or no longer wanted.
+//! Cancellation, deadlines and values for threads: Go's `context` package on crossbeam channels.
 //!
-//! A [`Context`] carries a cancellation signal, a deadline and values through all the functions and
-//! threads that work on one task. [`Context::done`] is a crossbeam channel, so a thread can wait
-//! for work and for cancellation in one `select!`:
+//! Work on a thread sometimes has to stop early: the client has disconnected, the time is up,
+//! another part of the task has failed, or the program is shutting down. A [`Context`] carries this
+//! signal to all functions and threads that work on one task, together with a deadline and values.
+//! [`Context::done`] is a crossbeam channel, so a thread can wait for work and for cancellation in
+//! one `select!`:
 //!
 //! ```
 //! use std::{thread, time::Duration};
-//! use go_context::{crossbeam_channel::{after, bounded, select}, Context};
+//! use go_context::crossbeam_channel::{after, bounded, select};
+//! use go_context::Context;
 //!
-//! let (ctx, cancel) = Context::background().with_timeout(Duration::from_millis(50));
-//! let _cancel_on_exit = cancel.drop_guard();                   // defer cancel()
+//! let timeout = Duration::from_millis(50);
+//! let (ctx, cancel) = Context::background().with_timeout(timeout);
+//! let _cancel_on_exit = cancel.drop_guard(); // Go: defer cancel()
 //! let (jobs_tx, jobs) = bounded::<u32>(8);
 //! jobs_tx.send(1).unwrap();
-//! thread::scope(|s| {                                          // the WaitGroup
+//! thread::scope(|s| {
 //!     s.spawn(|| loop {
 //!         select! {
-//!             recv(ctx.done()) -> _ => { println!("operation cancelled: {}", ctx.err().unwrap()); return }
+//!             recv(ctx.done()) -> _ => {
+//!                 println!("stopped: {}", ctx.err().unwrap());
+//!                 return;
+//!             }
 //!             recv(jobs) -> job => println!("job {job:?}"),
-//!             recv(after(Duration::from_millis(10))) -> _ => println!("10 ms after."),
+//!             recv(after(Duration::from_millis(10))) -> _ => {
+//!                 println!("no job for 10 ms");
+//!             }
 //!         }
 //!     });
 //! });
-//! # assert_eq!(ctx.err(), Some(go_context::Error::DeadlineExceeded));
+//! assert_eq!(ctx.err(), Some(go_context::Error::DeadlineExceeded));
 //! ```
 //!
-//! If you know Go's `context` package you already know this crate: names are the same in
-//! snake_case, and anything not documented here behaves as in Go. [A list
-//! below](#differences-from-go) names the differences.
+//! This crate is for programs that use threads. Async code has tokens of its own, such as
+//! `CancellationToken` of tokio-util.
+//!
+//! # How to use it
+//!
+//! - Create a context for each task, such as a request, and derive a child for each part of the
+//!   task that has a shorter deadline or must be cancelled separately.
+//! - Pass it as the first argument, `ctx: &Context`, to every function that may take long. Clone it
+//!   to move it into a thread. Do not store it in a struct that outlives the task.
+//! - In such a function, call [`check`](Context::check) between two steps, and wait with `ctx` in
+//!   every place that blocks. Cancellation is cooperative: threads are never killed.
+//! - When the task is finished, drop its context or call [`cancel`](CancelFunc::cancel), so that
+//!   everything that still works on it stops.
+//!
+//! The names are those of Go's package in snake_case. If you know that package, continue with the
+//! [differences](#differences-from-go); otherwise read the sections below in order. The [guide]
+//! shows solutions for common tasks.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | begin | [`Context::background`], [`todo`](Context::todo) |
+//! | be able to cancel | [`with_cancel`](Context::with_cancel), [`CancelFunc`], [`DropGuard`] |
+//! | limit the time | [`with_timeout`](Context::with_timeout), [`with_deadline`](Context::with_deadline) |
+//! | give a reason | [`with_cancel_cause`](Context::with_cancel_cause), [`CancelCauseFunc`], [`Cause`] |
+//! | detach or combine | [`without_cancel`](Context::without_cancel), [`merge`](Context::merge) |
+//! | poll | [`check`](Context::check), [`err`](Context::err), [`cause`](Context::cause), [`remaining`](Context::remaining) |
+//! | block | [`done`](Context::done) in a `select!`, [`recv`](Context::recv), [`send`](Context::send), [`iter`](Context::iter), [`sleep`](Context::sleep), [`wait`](Context::wait), [`wait_while`](Context::wait_while) |
+//! | interrupt other calls | [`after_func`](Context::after_func), [`AfterFunc`] |
+//! | run a group of threads | [`scope`](Context::scope), [`Scope`] |
+//! | pass data of a request | [`with_value`](Context::with_value), [`value`](Context::value), [`Key`] |
+//! | stop on Ctrl-C | [`signal::NotifyContext`], with the feature `signal` |
+//! | use a type of your own | [`custom`](Context::custom), [`CustomContext`] |
+//!
+#![cfg_attr(
+    not(feature = "signal"),
+    doc = "[`signal::NotifyContext`]: https://docs.rs/go-context/latest/go_context/signal/\n"
+)]
 //!
 //! # Contexts form a tree
 //!
 //! The root is [`Context::background`]; every other context is derived from a parent. Cancelling a
 //! context cancels all its descendants and no other context. The first cancellation that reaches a
-//! context fixes its [`Error`] and its [`Cause`].
+//! context determines its [`Error`] and its [`Cause`], which do not change afterwards.
 //!
 //! ```
 //! use go_context::Context;
@@ -42,28 +85,22 @@
 //! let (query, _cancel) = request.with_cancel();
 //!
 //! stop.cancel("shutting down");
-//! finish.cancel(); // too late to make a difference
+//! finish.cancel(); // has no effect: `request` is done already
 //! assert_eq!(query.cause().unwrap().to_string(), "shutting down");
 //! ```
-//!
-//! [`merge`](Context::merge) creates a context with two parents, and [`custom`](Context::custom)
-//! makes one from any type of yours.
 //!
 //! When [`cancel`](CancelFunc::cancel) returns, the context and all its descendants are done.
 //! Cancellation is not atomic, though: while `cancel` is running, another thread may see one
 //! descendant done and another not yet done.
 //!
-//! Contexts are registered lazily. A new context is unknown to its parent and to the timer, and
-//! [`err`](Context::err) asks its ancestors instead. It is registered by [`done`](Context::done),
-//! by [`after_func`](Context::after_func), when a child of it is registered, or after a number of
-//! calls of `err`. So a context that is derived, passed on and dropped takes no lock of its parent.
-//! A context that may end for several reasons is registered when it is made, because their order
-//! counts: one with a deadline under a parent that can be cancelled, one with two parents, one under
-//! a custom context, and one cancelled by signals.
+//! # Ownership
 //!
-//! # Polling and waiting
+//! A child keeps its parent alive, but a parent does not keep its children alive: dropping the last
+//! handle to a context cancels it. See [`Context`](Context#ownership).
 //!
-//! A loop that never blocks calls [`check`](Context::check), which costs next to nothing:
+//! # Polling and blocking
+//!
+//! A loop that does not block calls [`check`](Context::check), which is cheap:
 //!
 //! ```
 //! use go_context::{Context, Error};
@@ -72,7 +109,8 @@
 //!     let mut primes: Vec<u32> = Vec::new();
 //!     for n in 2..below {
 //!         ctx.check()?;
-//!         if primes.iter().take_while(|&p| p * p <= n).all(|p| n % p != 0) {
+//!         let mut divisors = primes.iter().take_while(|&p| p * p <= n);
+//!         if divisors.all(|p| n % p != 0) {
 //!             primes.push(n);
 //!         }
 //!     }
@@ -85,12 +123,13 @@
 //! assert_eq!(count_primes(&ctx, 100), Err(Error::Canceled));
 //! ```
 //!
-//! A thread that blocks names [`done`](Context::done) in its `select!`. `select!` picks a ready
-//! channel at random, so it may keep taking work after the context is done (about half the time
-//! when both are ready). `select_biased!` with `done` first never does:
+//! A thread that blocks selects on [`done`](Context::done). `select!` picks a ready channel at
+//! random, so it may keep taking work after the context is done (about half the time when both are
+//! ready). `select_biased!` with `done` first does not:
 //!
 //! ```
-//! use go_context::{crossbeam_channel::{select_biased, unbounded}, Context};
+//! use go_context::crossbeam_channel::{select_biased, unbounded};
+//! use go_context::Context;
 //!
 //! let (ctx, cancel) = Context::background().with_cancel();
 //! let (tx, jobs) = unbounded();
@@ -103,22 +142,22 @@
 //! ```
 //!
 //! [`recv`](Context::recv), [`send`](Context::send) and [`iter`](Context::iter) block on one
-//! channel, [`sleep`](Context::sleep) on time, [`wait`](Context::wait) on the context alone, and
-//! [`wait_while`](Context::wait_while) on a condition variable. In all of them a done context wins.
-//! For operations that cannot be used in `select!`, such as a blocking socket read, register an
-//! [`after_func`](Context::after_func) that interrupts them. Threads are never killed.
+//! channel and the context, [`sleep`](Context::sleep) on time, [`wait_while`](Context::wait_while)
+//! on a condition variable, and [`wait`](Context::wait) on the context alone. In all of them a done
+//! context takes precedence. For operations that cannot be used in `select!`, such as a blocking
+//! socket read, register an [`after_func`](Context::after_func) that interrupts them.
 //!
 //! # Groups
 //!
 //! [`Context::scope`] is Go's errgroup on std's scoped threads: workers may borrow from the stack,
-//! stop at the first error, and have all finished when it returns.
+//! the first error cancels the others, and all have finished when it returns.
 //!
 //! ```
 //! use std::{fs, io};
 //! use go_context::Context;
 //!
 //! let paths = vec!["Cargo.toml", "README.md"];
-//! let sizes: io::Result<u64> = Context::background().scope(|s| {
+//! let total: io::Result<u64> = Context::background().scope(|s| {
 //!     s.set_limit(4);
 //!     let sizes: Vec<_> = paths
 //!         .iter()
@@ -126,94 +165,112 @@
 //!         .collect();
 //!     sizes.iter().filter_map(|size| size.recv().ok()).sum()
 //! });
-//! assert!(sizes.unwrap() > 0);
+//! assert!(total.unwrap() > 0);
 //! ```
-//!
-//! # Deadlines
-//!
-//! All deadlines of a process share one thread, `go-ctx-timer`. It is started by the first deadline
-//! that is registered and runs until the process exits; it does not keep the process alive. A
-//! deadline is never early. A child may have an earlier deadline than its parent, not a later one.
-//! Cancelling a context removes its timer immediately.
-//!
-//! The timer thread inherits the CPU affinity and the niceness of the thread whose call starts it.
-//! So the first deadline of a process should not be set by a thread that is pinned to a core or has
-//! a low priority, because that would make all deadlines of the process later. Callback threads
-//! inherit them too, from the thread that cancels or from the timer thread.
-//!
-//! Deadlines use the monotonic clock, so changing the system time does not move them. On Linux that
-//! clock stops during suspend, so a deadline is delayed by the time the machine was asleep.
-//!
-//! A deadline may lie up to 438 years after the start of the process, further than a Go
-//! `time.Duration` reaches. A later one means no deadline.
-//!
-//! After a `fork` that is not followed by `exec`, the child process has neither a timer thread nor
-//! threads for callbacks: do not create contexts with deadlines in the child, and do not rely on
-//! existing ones.
 //!
 //! # Values
 //!
-//! A [`Key`] is a type of yours that names the type of its value, so a lookup is typed and two
-//! crates cannot use the same key by accident. Values are shared, never copied.
+//! A [`Key`] is a type of yours that determines the type of its value, so a lookup is typed, and
+//! two crates cannot use the same key by accident. Values are shared, never copied.
 //!
-//! # Ownership
+//! # Deadlines
 //!
-//! A child keeps its parent alive, but a parent does not keep its children alive: dropping the last
-//! handle to a context cancels it. See [`Context`](Context#ownership).
+//! A deadline never fires early. It may fire slightly late, depending on how long the OS takes to
+//! wake a thread. A child may have an earlier deadline than its parent, but not a later one.
+//! Cancelling a context removes its timer immediately.
+//!
+//! Deadlines use the monotonic clock, so changing the system time does not move them. On Linux that
+//! clock stops during suspend, so a deadline is delayed by the time the machine was asleep. A
+//! deadline may be up to 438 years after the start of the process, which is more than a Go
+//! `time.Duration`; a later one means no deadline.
+//!
+//! All deadlines of a process share one timer thread. It is started by the first deadline that is
+//! registered, and inherits the CPU affinity and the niceness of the thread that starts it. So do
+//! not set the first deadline of a process on a thread that is pinned to a core or has a low
+//! priority, because that would delay all deadlines of the process.
 //!
 //! # Callbacks
 //!
-//! Functions given to [`after_func`](Context::after_func) run on threads named `go-ctx-callback`,
-//! which are kept for a few seconds and used again. Threads are added only while the queue does not
-//! move, so short callbacks share a few threads, and each one that blocks gets its own within a few
-//! milliseconds. There are at most 8192. The timer thread adds them, so a process may have a timer
-//! thread even if it sets no deadline.
+//! Callbacks of [`after_func`](Context::after_func) run on threads of the crate, which are reused.
+//! Threads are added only while the queue of callbacks does not move, which is checked every
+//! millisecond: short callbacks share a few threads, and callbacks that block get a thread each
+//! within a few milliseconds. There are at most 8192 threads; beyond that, callbacks wait until a
+//! thread is free. They inherit CPU affinity and niceness from the thread that cancels or from the
+//! timer thread.
 //!
-//! # Panics and foreign code
+//! Callbacks that are still pending when `main` returns do not run. Wait for them with
+//! [`AfterFunc::stop_and_wait`].
 //!
-//! None of your code (callbacks, a `Drop` of a value or of a cause, a key's `==`) runs under a lock
-//! of this crate, so it may use any context in any way. If your code panics, the panic does not
-//! affect other contexts: descendants are still cancelled, deadlines still fire, and callbacks
-//! still run. With `panic = "abort"`, a panic in a callback ends the process like any other.
+//! # Threads
 //!
-//! The one exception is a custom global allocator, which may be called while a lock is held. It may
-//! [unpark](std::thread::Thread::unpark) a thread that then cancels a context. It must not use
-//! contexts in any other way; it must not even poll a `done` channel, because that takes the
-//! channel's lock.
+//! There is no thread for each context, timeout or child. The crate's threads are started on
+//! demand, and none of them keeps the process alive:
 //!
-//! # Refused threads
+//! | name | purpose | ends |
+//! | --- | --- | --- |
+//! | `go-ctx-timer` | deadlines, and adding callback threads | with the process |
+//! | `go-ctx-callback` | callbacks | after 5 s without a callback |
+//! | `go-ctx-watch` | waits for a [custom context](CustomContext::after_func) that has children | 100 ms after the last child |
+//! | `go-ctx-signal` | waits for the signals of a `NotifyContext` | when they are no longer caught |
 //!
 //! If a thread cannot be spawned, nothing is lost:
 //!
-//! - The *timer thread* is tried again by any later use of the crate, at most every 10 ms: by
+//! - The timer thread is tried again by later calls into this crate, at most every 10 ms:
 //!   [`err`](Context::err), [`done`](Context::done), [`wait`](Context::wait),
 //!   [`sleep`](Context::sleep), [`recv`](Context::recv), [`send`](Context::send),
-//!   [`iter`](Context::iter), [`wait_while`](Context::wait_while), [`scope`](Context::scope), a
-//!   cancellation, [`after_func`](Context::after_func), a new deadline, and by a callback thread
-//!   after each callback. A thread that blocks in one of these calls keeps trying. Only a thread
-//!   that blocks in a `select!` of its own, in a process that uses the crate nowhere else, cannot
-//!   try.
-//! - *Callback threads* are tried again every 10 ms by the timer thread.
-//! - The thread that *watches a custom context* is replaced by a callback thread.
-//! - A [group](Context::scope) fails with the system's error, and so does the start of a context
-//!   for signals.
+//!   [`iter`](Context::iter), [`wait_while`](Context::wait_while), [`scope`](Context::scope),
+//!   [`after_func`](Context::after_func), a cancellation, a new deadline, and the end of a
+//!   callback. A call that blocks keeps trying. Only a thread in a `select!` of its own cannot, so
+//!   in a process that makes no other call the deadline does not fire.
+//! - A callback thread is tried again every 10 ms by the timer thread.
+//! - A `go-ctx-watch` thread is replaced by a callback thread.
+//! - A [group](Context::scope) fails with the error of the operating system, and so does the start
+//!   of a `NotifyContext`.
+//!
+//! After a `fork` without `exec`, the child process has neither a timer thread nor callback
+//! threads. Do not create contexts with deadlines there, and do not rely on existing ones.
+//!
+//! # Panics and locks
+//!
+//! None of your code (callbacks, the `Drop` of a value or a cause, a key's `==`, a custom context)
+//! runs under a lock of this crate, so it may use any context in any way. If it panics, the panic
+//! does not affect other contexts: descendants are still cancelled, deadlines still fire, and
+//! callbacks still run. With `panic = "abort"`, a panic in a callback ends the process like any
+//! other panic.
+//!
+//! The one exception is a custom global allocator, which may be called while a lock is held. It may
+//! [unpark](std::thread::Thread::unpark) a thread that then cancels a context, but must not use
+//! contexts otherwise. It must not even poll a `done` channel, because that takes the channel's
+//! lock.
+//!
+//! # Cost
+//!
+//! Deriving a context usually takes one allocation. The context is registered with its parent and
+//! the timer lazily: by [`done`](Context::done), by [`after_func`](Context::after_func), when a
+//! child of it is registered, or after several calls of [`err`](Context::err) (by the first one if
+//! it has a deadline of its own). Until then `err` asks the ancestors, and dropping the context
+//! takes no lock of its parent. Afterwards `err` is a single atomic load.
+//!
+//! A context that can end in several ways is registered when it is created, because their order
+//! matters: one with a deadline under a parent that can be cancelled, one with two parents, one
+//! under a custom context, and one that signals cancel.
+//!
+//! A chain of a million contexts can be derived, cancelled and dropped without deep recursion.
 //!
 //! # Differences from Go
 //!
 //! - Dropping the last handle to a context cancels it. In Go a forgotten context lives until its
-//!   parent ends.
+//!   parent is cancelled.
 //! - There is no nil: not as a parent, not as a key, not as a cause. `cancel(nil)` is
 //!   `cancel(Error::Canceled)`, and `Done() != nil` is [`is_cancellable`](Context::is_cancellable).
 //! - Keys are typed. What Go checks at run time (and panics on) is a compile error here.
-//! - A deadline is an [`Instant`](std::time::Instant), which has no calendar, so `Display` shows
-//!   only the time that is left.
+//! - A deadline is an [`Instant`](std::time::Instant), which has no calendar date, so `Display`
+//!   shows only the time that is left.
 //! - A panic in a callback does not end the process.
 //! - [`merge`](Context::merge), [`check`](Context::check), [`remaining`](Context::remaining),
 //!   [`wait`](Context::wait), [`sleep`](Context::sleep), [`recv`](Context::recv),
 //!   [`send`](Context::send), [`iter`](Context::iter), [`wait_while`](Context::wait_while) and
-//!   [`AfterFunc::stop_and_wait`] have no counterpart.
-//!
-//! The [guide] shows how to do in this crate what you do in Go, task by task.
+//!   [`AfterFunc::stop_and_wait`] are not in Go's package.
 
 #![forbid(unsafe_code)]
 
@@ -238,7 +295,7 @@ pub mod signal;
 mod tree;
 mod value;
 
-/// What a model checker explores.
+/// The models that a model checker explores.
 #[cfg(all(test, model))]
 #[path = "../models/tests/mod.rs"]
 mod model;

@@ -1,8 +1,9 @@
-//! Groups: scoped threads with one context. Go's errgroup on std's scopes.
+//! Groups: scoped threads that share a context. Go's errgroup on std's scopes.
 //!
 //! A worker finishes in this order: its error or its panic is recorded, the group is cancelled, its
-//! channel is disconnected, its permit is released. So a thread that sees a later step also sees the
-//! earlier ones. The group has one lock, under which no user code runs and no other lock is taken.
+//! channel is disconnected, its permit is released. So a thread that observes one of these steps
+//! also observes those before it. The group has one lock, under which no user code runs and no
+//! other lock is taken.
 
 use std::any::Any;
 use std::fmt::{self, Display};
@@ -20,35 +21,37 @@ use crate::runtime::{timer, unwind};
 
 /// # Groups
 impl Context {
-    /// Runs a group of threads that may borrow from the stack. Go's errgroup, on
-    /// [`std::thread::scope`].
+    /// Runs a group of threads that may borrow from the stack, and blocks until all of them have
+    /// finished. Equivalent to Go's errgroup, on [`std::thread::scope`].
     ///
-    /// `f` gets a [`Scope`] to spawn workers with, and each worker gets the group's own context, a
-    /// child of this one. The first error that a worker returns cancels that context, with the text
-    /// of the error as its cause, so that the others stop and no new ones are started. `scope`
-    /// blocks until `f` and all workers have returned, because no thread may outlive it. By then
-    /// the group's context is done in any case. (As with std's scope, the threads of the workers
-    /// may still be dropping their thread-locals.)
+    /// `f` receives a [`Scope`] for spawning workers. Each worker receives the group's context, a
+    /// child of this one. The first error that a worker returns cancels the group's context, with
+    /// the text of the error as the cause. Then the other workers can stop, and no more are
+    /// started.
     ///
-    /// You choose the error type `E`, and usually have to annotate it, as in the example. It must
-    /// implement `From<io::Error>`, because spawning a thread can fail: for example [`io::Error`]
-    /// itself, `anyhow::Error`, `Box<dyn std::error::Error + Send + Sync>`, or an enum with such a
-    /// variant.
+    /// When `scope` returns, `f` and all workers have returned, and the group's context is done.
+    /// (As with std's scope, the workers' threads may still be dropping thread-locals.)
+    ///
+    /// You choose the error type `E`, and usually have to annotate it. It must implement
+    /// `From<io::Error>`, because spawning a thread can fail: for example [`io::Error`],
+    /// `anyhow::Error`, `Box<dyn std::error::Error + Send + Sync>`, or an enum with such a variant.
     ///
     /// # Errors
     ///
-    /// - The first error of a worker, first in time. [`scope_all`](Context::scope_all) returns all.
-    /// - The system's `io::Error` if a thread cannot be spawned. It counts as a worker's error.
-    /// - The context's own [`Error`](crate::Error), converted to an `io::Error`, if nothing failed
-    ///   but a worker was not started because the context was done. So `Ok` means that every worker
-    ///   was run and succeeded.
+    /// - The worker's error that occurred first. [`scope_all`](Context::scope_all) returns all.
+    /// - The [`io::Error`] of the operating system if a thread cannot be spawned. It is treated
+    ///   like an error of that worker.
+    /// - The context's [`Error`](crate::Error), converted to an [`io::Error`], if there was no
+    ///   other error but a worker was not started because the context was done. So `Ok` means that
+    ///   every worker ran and succeeded.
     ///
-    /// A cancelled context alone is no error: workers that return `Ok` have succeeded.
+    /// A cancelled context alone is not an error: if all workers return `Ok`, so does `scope`.
     ///
     /// # Panics
     ///
-    /// A panic in a worker, or in `f`, cancels the group like an error does, and is resumed here
-    /// when all have returned, whatever else failed. Of several panics it is the first.
+    /// If a worker or `f` panics, the group is cancelled like by an error, and the panic is resumed
+    /// when all workers have returned. Of several panics it is the first. A panic takes precedence
+    /// over errors.
     ///
     /// # Differences from errgroup
     ///
@@ -57,8 +60,9 @@ impl Context {
     ///
     /// ```compile_fail,E0521
     /// # use std::io;
+    /// # let bg = go_context::Context::background();
     /// let mut escaped = None;
-    /// let _: Result<(), io::Error> = go_context::Context::background().scope(|s| escaped = Some(s));
+    /// let _: io::Result<()> = bg.scope(|s| escaped = Some(s));
     /// ```
     ///
     /// # Examples
@@ -67,13 +71,13 @@ impl Context {
     /// use std::{fs, io};
     /// use go_context::Context;
     ///
-    /// fn lines(ctx: &Context, path: &str) -> Result<usize, io::Error> {
+    /// fn lines(ctx: &Context, path: &str) -> io::Result<usize> {
     ///     ctx.check()?;
     ///     Ok(fs::read_to_string(path)?.lines().count())
     /// }
     ///
     /// let paths = ["Cargo.toml", "README.md", "no such file"];
-    /// let counted: Result<(), io::Error> = Context::background().scope(|s| {
+    /// let counted: io::Result<()> = Context::background().scope(|s| {
     ///     s.set_limit(4);
     ///     for path in paths {
     ///         s.spawn(move |ctx| {
@@ -92,15 +96,15 @@ impl Context {
         run(self, 1, f).map_err(|mut errors| errors.swap_remove(0).1)
     }
 
-    /// Runs a group like [`scope`](Context::scope), and returns all errors of the workers, in the
-    /// order in which they were spawned.
+    /// Runs a group like [`scope`](Context::scope), but returns the errors of all workers, in the
+    /// order in which the workers were spawned.
     ///
-    /// The first error in time cancels the group, like in `scope`. The others are those of workers
-    /// that failed independently or because of the cancellation.
+    /// As in `scope`, the error that occurs first cancels the group. The others are those of
+    /// workers that failed by themselves or because of the cancellation.
     ///
     /// # Errors
     ///
-    /// Like `scope`. The list is never empty.
+    /// Like `scope`. The list is not empty.
     ///
     /// # Panics
     ///
@@ -112,18 +116,20 @@ impl Context {
     /// use std::io;
     /// use go_context::Context;
     ///
-    /// let all: Result<(), Vec<io::Error>> = Context::background().scope_all(|s| {
+    /// let bg = Context::background();
+    /// let all: Result<(), Vec<io::Error>> = bg.scope_all(|s| {
     ///     for name in ["first", "second"] {
-    ///         s.spawn(move |ctx| -> Result<(), _> {
+    ///         s.spawn(move |ctx| -> io::Result<()> {
     ///             if name == "first" {
-    ///                 ctx.wait();
+    ///                 ctx.wait(); // until the second worker fails
     ///             }
     ///             Err(io::Error::other(name))
     ///         });
     ///     }
     /// });
-    /// let texts: Vec<String> = all.unwrap_err().iter().map(io::Error::to_string).collect();
-    /// assert_eq!(texts, ["first", "second"]);
+    /// let errors = all.unwrap_err();
+    /// assert_eq!(errors[0].to_string(), "first");
+    /// assert_eq!(errors[1].to_string(), "second");
     /// ```
     pub fn scope_all<'env, T, E, F>(&self, f: F) -> Result<T, Vec<E>>
     where
@@ -137,15 +143,19 @@ impl Context {
     }
 }
 
-/// Spawns the workers of a group. See [`Context::scope`].
+/// Spawns the workers of a group. Created by [`Context::scope`].
 ///
-/// A `Scope` is `Copy`, so a worker can use it to spawn others:
+/// # Examples
+///
+/// A `Scope` is `Copy`, so a worker can use it to spawn other workers:
 ///
 /// ```
-/// use std::{fs, io, path::Path, sync::atomic::{AtomicU64, Ordering}};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use std::{fs, io, path::Path};
 /// use go_context::{Context, Scope};
 ///
-/// /// Adds up the size of all files below a directory, with a thread for each directory.
+/// /// Adds up the sizes of all files under a directory, with a thread for
+/// /// each directory.
 /// fn visit<'scope>(
 ///     s: Scope<'scope, '_, io::Error>,
 ///     dir: &Path,
@@ -163,14 +173,16 @@ impl Context {
 /// }
 ///
 /// let size = AtomicU64::new(0);
-/// Context::background().scope(|s| visit(s, Path::new("src"), &size))??;
+/// let src = Path::new("src");
+/// Context::background().scope(|s| visit(s, src, &size))??;
 /// assert!(size.into_inner() > 0);
 /// # Ok::<(), io::Error>(())
 /// ```
 pub struct Scope<'scope, 'env: 'scope, E> {
     group: &'scope Group<E>,
     threads: &'scope dyn Threads<'scope>,
-    /// Makes `'env` invariant, like in std's scope: only what outlives the scope can be borrowed.
+    /// Makes `'env` invariant, as in std's scope, so that only what outlives the scope can be
+    /// borrowed.
     env: PhantomData<&'env mut &'env ()>,
 }
 
@@ -194,33 +206,35 @@ impl<'scope, E> Scope<'scope, '_, E>
 where
     E: Display + From<io::Error> + Send,
 {
-    /// Returns the group's context, which is also passed to the workers.
+    /// Returns the group's context, which is the one that the workers receive.
     ///
     /// # Examples
     ///
     /// ```
-    /// use std::{io, time::Duration};
+    /// use std::io;
     /// use go_context::Context;
     ///
-    /// let failed: Result<_, io::Error> = Context::background().scope(|s| {
-    ///     s.spawn(|_| -> Result<(), _> { Err(io::Error::other("no more disk")) });
-    ///     s.context().wait(); // `f` can wait for the group to fail, too
+    /// let failed: io::Result<()> = Context::background().scope(|s| {
+    ///     s.spawn(|_| -> io::Result<()> {
+    ///         Err(io::Error::other("the disk is full"))
+    ///     });
+    ///     s.context().wait(); // until the group has failed
     /// });
-    /// assert_eq!(failed.unwrap_err().to_string(), "no more disk");
+    /// assert_eq!(failed.unwrap_err().to_string(), "the disk is full");
     /// ```
     #[must_use]
     pub fn context(self) -> &'scope Context {
         &self.group.ctx
     }
 
-    /// Limits the number of workers that run at once. Equivalent to errgroup's `SetLimit`.
+    /// Limits the number of workers that run at the same time. Equivalent to errgroup's `SetLimit`.
     /// Initially there is no limit.
     ///
-    /// The limit may be changed at any time. Running workers are not affected; with a limit of zero
+    /// The limit may be changed at any time. Running workers are not affected. With a limit of zero
     /// no worker is started until the limit is raised.
     ///
-    /// Without a limit every worker gets its own thread; most systems cannot run more than roughly
-    /// ten thousand at once.
+    /// Without a limit all workers run at the same time, each on a thread of its own. Most systems
+    /// cannot run more than roughly ten thousand threads.
     ///
     /// # Examples
     ///
@@ -229,15 +243,15 @@ where
     /// use go_context::Context;
     ///
     /// let (ctx, cancel) = Context::background().with_cancel();
-    /// let ended: io::Result<()> = ctx.scope(|s| {
+    /// let result: io::Result<()> = ctx.scope(|s| {
     ///     s.set_limit(1);
     ///     s.spawn(|ctx| Ok(ctx.wait()));
     ///     assert!(s.try_spawn(|_| Ok(())).is_err());
     ///     s.set_limit(2);
     ///     assert!(s.try_spawn(|_| Ok(())).is_ok());
-    ///     cancel.cancel();
+    ///     cancel.cancel(); // ends the first worker
     /// });
-    /// assert!(ended.is_ok());
+    /// assert!(result.is_ok());
     /// ```
     pub fn set_limit(self, limit: usize) {
         self.group.state.lock().limit = limit;
@@ -246,15 +260,16 @@ where
 
     /// Starts a worker on a thread of its own. Equivalent to errgroup's `Go`.
     ///
-    /// Blocks while as many workers are running as the [limit](Scope::set_limit) allows. If the
-    /// group's context is done, `f` is dropped instead of run. A worker that calls `spawn` keeps
-    /// its own permit meanwhile, so workers that all do this may deadlock; use
-    /// [`try_spawn`](Scope::try_spawn) instead.
+    /// Blocks while as many workers are running as the [limit](Scope::set_limit) allows, or until
+    /// the group's context is done. If the context is done, `f` is dropped instead of run.
     ///
-    /// The returned channel receives the value if the worker returns `Ok`. If the worker fails,
-    /// panics or is not run, the channel is disconnected without a message, and the group's context
-    /// is done. To join the worker, receive from the channel, for example with [`Context::recv`];
-    /// otherwise drop it.
+    /// A worker that calls `spawn` counts as running while it is blocked, so workers that all do
+    /// this can deadlock; use [`try_spawn`](Scope::try_spawn) there.
+    ///
+    /// Returns a channel that receives the worker's value if the worker returns `Ok`. If the worker
+    /// fails, panics or is not run, the channel is disconnected without a message, and the group's
+    /// context is done. Receive from the channel to join the worker, for example with
+    /// [`Context::recv`], or drop it.
     ///
     /// # Examples
     ///
@@ -277,7 +292,8 @@ where
     ///
     /// ```compile_fail,E0597
     /// # use std::io;
-    /// let _: io::Result<()> = go_context::Context::background().scope(|s| {
+    /// # let bg = go_context::Context::background();
+    /// let _: io::Result<()> = bg.scope(|s| {
     ///     let numbers = vec![1, 2, 3];
     ///     for number in &numbers {
     ///         s.spawn(move |_| Ok(println!("{number}")));
@@ -285,12 +301,13 @@ where
     /// });
     /// ```
     ///
-    /// nor anything that is not `Sync`:
+    /// It cannot borrow anything that is not `Sync` either:
     ///
     /// ```compile_fail,E0277
     /// # use std::{cell::Cell, io};
+    /// # let bg = go_context::Context::background();
     /// let count = Cell::new(0);
-    /// let _: io::Result<()> = go_context::Context::background().scope(|s| {
+    /// let _: io::Result<()> = bg.scope(|s| {
     ///     s.spawn(|_| Ok(count.set(1)));
     /// });
     /// ```
@@ -306,7 +323,7 @@ where
     ///
     /// # Panics
     ///
-    /// If the name has a null byte in it.
+    /// Panics if the thread name contains a null byte.
     ///
     /// # Examples
     ///
@@ -314,12 +331,16 @@ where
     /// use std::{io, thread};
     /// use go_context::Context;
     ///
-    /// let ended: io::Result<()> = Context::background().scope(|s| {
-    ///     let thread = thread::Builder::new().name("fetch".into()).stack_size(64 * 1024);
-    ///     let name = s.spawn_with(thread, |_| Ok(thread::current().name().map(String::from)));
-    ///     assert_eq!(name.recv().unwrap().unwrap(), "fetch");
+    /// let result: io::Result<()> = Context::background().scope(|s| {
+    ///     let thread = thread::Builder::new()
+    ///         .name("fetch".into())
+    ///         .stack_size(64 * 1024); // bytes
+    ///     let is_fetch = s.spawn_with(thread, |_| {
+    ///         Ok(thread::current().name() == Some("fetch"))
+    ///     });
+    ///     assert_eq!(is_fetch.recv(), Ok(true));
     /// });
-    /// assert!(ended.is_ok());
+    /// assert!(result.is_ok());
     /// ```
     pub fn spawn_with<F, R>(self, thread: thread::Builder, f: F) -> Receiver<R>
     where
@@ -335,12 +356,13 @@ where
         }
     }
 
-    /// Starts a worker if a permit is free and the group's context is not done. Equivalent to
-    /// errgroup's `TryGo`. Does not block.
+    /// Starts a worker unless the [limit](Scope::set_limit) is reached or the group's context is
+    /// done. Equivalent to errgroup's `TryGo`. Does not block.
     ///
     /// # Errors
     ///
-    /// Returns `f` if it was not started. That does not make the group fail.
+    /// Returns `f` if it was not started. The group does not fail because of that. If the thread
+    /// cannot be spawned, the group fails as with [`spawn`](Scope::spawn), and `f` is not returned.
     ///
     /// # Examples
     ///
@@ -348,20 +370,20 @@ where
     /// use std::io;
     /// use go_context::Context;
     ///
-    /// fn sum(s: go_context::Scope<'_, '_, io::Error>, numbers: &[u64]) -> io::Result<u64> {
-    ///     Ok(numbers.iter().sum())
-    /// }
-    /// Context::background().scope(|s| {
+    /// let result: io::Result<_> = Context::background().scope(|s| {
     ///     s.set_limit(1);
     ///     for numbers in [[1, 2], [3, 4]] {
-    ///         // If all permits are taken, run it on this thread.
-    ///         if let Err(f) = s.try_spawn(move |_| sum(s, &numbers)) {
-    ///             f(s.context())?;
+    ///         let work = move |_: &Context| {
+    ///             println!("{}", numbers.iter().sum::<u64>());
+    ///             Ok(())
+    ///         };
+    ///         if let Err(work) = s.try_spawn(work) {
+    ///             work(s.context())?; // at the limit: run it on this thread
     ///         }
     ///     }
     ///     Ok::<(), io::Error>(())
-    /// })??;
-    /// # Ok::<(), io::Error>(())
+    /// });
+    /// assert!(result.unwrap().is_ok());
     /// ```
     pub fn try_spawn<F, R>(self, f: F) -> Result<Receiver<R>, F>
     where
@@ -380,7 +402,7 @@ where
     ///
     /// # Panics
     ///
-    /// If the name has a null byte in it.
+    /// Panics if the thread name contains a null byte.
     ///
     /// # Examples
     ///
@@ -388,11 +410,11 @@ where
     /// use std::{io, thread};
     /// use go_context::Context;
     ///
-    /// let ended: io::Result<()> = Context::background().scope(|s| {
+    /// let result: io::Result<()> = Context::background().scope(|s| {
     ///     let thread = thread::Builder::new().name("spare".into());
     ///     assert!(s.try_spawn_with(thread, |_| Ok(())).is_ok());
     /// });
-    /// assert!(ended.is_ok());
+    /// assert!(result.is_ok());
     /// ```
     pub fn try_spawn_with<F, R>(self, thread: thread::Builder, f: F) -> Result<Receiver<R>, F>
     where
@@ -432,7 +454,8 @@ where
     }
 }
 
-/// std's scope without its second lifetime, which is that of a variable in [`run`].
+/// std's scope without its second lifetime, which [`Scope`] cannot name, because it is that of a
+/// variable in [`run`].
 trait Threads<'scope>: Sync {
     fn spawn(
         &'scope self,
@@ -451,7 +474,8 @@ impl<'scope> Threads<'scope> for thread::Scope<'scope, '_> {
     }
 }
 
-/// Runs `f` and the workers it spawns. Returns at most `most_errors` errors, in order of time.
+/// Runs `f` and the workers it spawns. Returns at most `most_errors` errors, in the order in which
+/// they occurred, each with the index of its worker.
 fn run<'env, T, E, F>(parent: &Context, most_errors: usize, f: F) -> Result<T, Vec<(usize, E)>>
 where
     F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T,
@@ -505,11 +529,11 @@ struct Group<E> {
 struct State<E> {
     limit: usize,
     active: usize,
-    /// How many permits have been taken so far.
+    /// How many permits have been acquired so far.
     started: usize,
     /// Whether a worker was not started because the context was done.
     refused: bool,
-    /// Each with the number of its worker, in order of time.
+    /// Each with the index of its worker, in the order in which they occurred.
     errors: Vec<(usize, E)>,
     panic: Option<Box<dyn Any + Send>>,
     /// Why the group was cancelled: the first error or panic.
@@ -571,10 +595,10 @@ impl<E> Group<E> {
 
     /// Wakes a waiting thread when a permit may be free. Must be called with the lock released.
     fn notify_waiter(&self) {
-        let _ = self.permit_freed.0.try_send(()); // full: another token is on its way already
+        let _ = self.permit_freed.0.try_send(()); // full: a token is there already
     }
 
-    /// Runs a step of a worker. A panic in it cancels the group.
+    /// Runs a step of a worker. If it panics, the panic is recorded and the group is cancelled.
     fn catch(&self, step: impl FnOnce()) {
         let Err(payload) = catch_unwind(AssertUnwindSafe(step)) else {
             return;
@@ -603,18 +627,20 @@ impl<E> Group<E> {
         state.panic.is_some() || !state.errors.is_empty()
     }
 
-    /// Cancels the group, with the text of its first error or panic as the cause.
+    /// Records an error or a panic and cancels the group, with the text of the first one as the
+    /// cause.
     fn cancel_group(&self, text: String, record: impl FnOnce(&mut State<E>)) {
-        let own = into_cause(text);
+        let cause = into_cause(text);
         let mut state = self.state.lock();
         record(&mut state);
-        let first = state.cause.get_or_insert(own).clone();
+        let first = state.cause.get_or_insert(cause).clone();
         drop(state);
         self.cancel.cancel(first);
     }
 }
 
 impl<E: Display + From<io::Error>> Group<E> {
+    /// Records an error of a worker and cancels the group.
     fn fail(&self, index: usize, err: E) {
         let mut text = String::new();
         self.catch(|| text = err.to_string());
@@ -643,9 +669,10 @@ impl<E: Display + From<io::Error>> Group<E> {
     }
 }
 
-/// A permit to run one worker.
+/// A permit to run one worker, which counts as running until the permit is dropped.
 struct Permit<'a, E> {
     group: &'a Group<E>,
+    /// How many workers have had a permit by then, including this one.
     index: usize,
 }
 
