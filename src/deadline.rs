@@ -21,7 +21,8 @@ use crate::runtime::timestamp::Timestamp;
 /// use go_context::{Context, Error};
 ///
 /// let bg = Context::background();
-/// let (ctx, _cancel) = bg.with_deadline(Instant::now() + Duration::from_secs(60));
+/// let in_a_minute = Instant::now() + Duration::from_secs(60);
+/// let (ctx, _cancel) = bg.with_deadline(in_a_minute);
 /// assert!(ctx.err().is_none());
 ///
 /// let (ctx, _cancel) = bg.with_deadline(SystemTime::UNIX_EPOCH);
