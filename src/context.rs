@@ -35,7 +35,8 @@ use crate::value::{Key, Values};
 /// a context are all its [`Context`]s, [`CancelFunc`]s, [`CancelCauseFunc`]s and
 /// [`DropGuard`](crate::DropGuard)s, and its descendants. Dropping the last one cancels the
 /// context: its done channel is disconnected, its callbacks run, and it is removed from its parent
-/// and from the timer. So forgetting to call `cancel` does not leak, as it does in Go.
+/// and from the timer. So forgetting to call `cancel` does not leak the context. In Go it does,
+/// until the parent is cancelled.
 ///
 /// This is the only intentional difference in behaviour from Go. It matters when you keep only a
 /// receiver from [`done`](Context::done) or an [`AfterFunc`], which are not handles:
@@ -76,8 +77,9 @@ pub struct Context {
 
 /// # Roots
 impl Context {
-    /// Returns the root context, which is never done and has neither a deadline nor values. Use it
-    /// in `main`, in initialisation and tests, and as the parent of each request's context.
+    /// Returns the root context, which is never done and has neither a deadline nor values.
+    /// Equivalent to Go's `context.Background`. Use it in `main`, in initialisation and tests, and
+    /// as the parent of each request's context.
     ///
     /// # Examples
     ///
@@ -94,6 +96,7 @@ impl Context {
     }
 
     /// Returns a placeholder root, for code that does not have the right context to pass yet.
+    /// Equivalent to Go's `context.TODO`.
     ///
     /// Behaves like [`background`](Context::background) but displays as `context.TODO`. Use it
     /// while migrating code to contexts; finished code should not contain it.
@@ -122,7 +125,8 @@ impl Context {
 
 /// # Derived contexts
 impl Context {
-    /// Creates a child that can be cancelled, and the function that cancels it.
+    /// Creates a child that can be cancelled, and the function that cancels it. Equivalent to Go's
+    /// `context.WithCancel`.
     ///
     /// The child is done when it is cancelled, when its parent is done, or when its last
     /// [handle](Context#ownership) is dropped. A child of a parent that is done is done from the
@@ -157,7 +161,8 @@ impl Context {
     }
 
     /// Creates a child like [`with_cancel`](Context::with_cancel) that can be cancelled with a
-    /// cause, which [`cause`](Context::cause) then returns.
+    /// cause, which [`cause`](Context::cause) then returns. Equivalent to Go's
+    /// `context.WithCancelCause`.
     ///
     /// # Examples
     ///
@@ -176,10 +181,11 @@ impl Context {
     }
 
     /// Creates a child that is done when `timeout` has passed, counted from this call. Equivalent
-    /// to [`with_deadline`](Context::with_deadline) with the current time plus `timeout`.
+    /// to Go's `context.WithTimeout`.
     ///
-    /// With a timeout of zero the child is done from the start. A timeout that ends more than 438
-    /// years after the start of the process, such as [`Duration::MAX`], sets no deadline.
+    /// Like [`with_deadline`](Context::with_deadline) with a deadline of now plus `timeout`. With a
+    /// timeout of zero the child is done from the start. A timeout that ends more than 438 years
+    /// after the start of the process, such as [`Duration::MAX`], sets no deadline.
     ///
     /// # Examples
     ///
@@ -208,7 +214,8 @@ impl Context {
     }
 
     /// Creates a child like [`with_timeout`](Context::with_timeout), with a cause for the case that
-    /// the timeout passes. If the context is cancelled before that, `cause` is not used.
+    /// the timeout passes. If the context is cancelled before that, `cause` is not used. Equivalent
+    /// to Go's `context.WithTimeoutCause`.
     ///
     /// # Examples
     ///
@@ -235,7 +242,7 @@ impl Context {
     }
 
     /// Creates a child that is done at `deadline`, an [`Instant`] or a
-    /// [`SystemTime`](std::time::SystemTime).
+    /// [`SystemTime`](std::time::SystemTime). Equivalent to Go's `context.WithDeadline`.
     ///
     /// The error is then [`Error::DeadlineExceeded`]. The child is never done before its deadline;
     /// it may be done slightly later, depending on how long the OS takes to wake a thread. If the
@@ -266,6 +273,7 @@ impl Context {
 
     /// Creates a child like [`with_deadline`](Context::with_deadline), with a cause for the case
     /// that the deadline passes. If the context is cancelled before that, `cause` is not used.
+    /// Equivalent to Go's `context.WithDeadlineCause`.
     ///
     /// # Examples
     ///
@@ -288,6 +296,7 @@ impl Context {
     }
 
     /// Creates a child with one more value, which [`value`](Context::value) returns for `key`.
+    /// Equivalent to Go's `context.WithValue`.
     ///
     /// Use values for data of a request that many functions need, such as an id or a user, and not
     /// for optional arguments of a function. A value is shared with all descendants and never
@@ -322,7 +331,8 @@ impl Context {
     }
 
     /// Creates a child that has the values of its parent, but is never done and has no deadline.
-    /// Use it for work that must continue after a request, such as a cleanup.
+    /// Use it for work that must continue after a request, such as a cleanup. Equivalent to Go's
+    /// `context.WithoutCancel`.
     ///
     /// The child cannot be cancelled itself. Derive a context with a timeout from it.
     ///
