@@ -31,7 +31,7 @@ use crate::value::{Answer, Key, KeyTypeFilter, Meta, Query, SearchStep, ValueNod
 /// a `Context` created from the same object. A context that breaks a rule affects only itself and
 /// its descendants:
 ///
-/// | if | then |
+/// | If | then |
 /// | --- | --- |
 /// | `err` returns `Some` before `done` is disconnected | the context is not cancelled yet |
 /// | `done` is disconnected and `err` returns `None` | the error is [`Error::Canceled`] |
@@ -119,7 +119,7 @@ pub trait CustomContext: Send + Sync + 'static {
     /// See [`CustomContext`].
     fn done(&self) -> Receiver<()>;
 
-    /// Returns why the context is done. Called after `done` has been disconnected.
+    /// Returns why the context is done. Called when it is first observed to be done.
     ///
     /// # Examples
     ///
@@ -180,7 +180,7 @@ pub trait CustomContext: Send + Sync + 'static {
     }
 
     /// Registers `f` to be called once, on any thread, when the context is done. Returns a function
-    /// that unregisters `f`, and that is not called after `f`.
+    /// that unregisters `f`. It is not called once `f` has been called.
     ///
     /// Return `None` (the default) if you cannot do this. A thread named `go-ctx-watch` then waits
     /// on `done` on behalf of all children and callbacks, until 100 ms after the last of them is

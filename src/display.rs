@@ -43,8 +43,8 @@ impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A stack of what is left to write, because recursion could overflow the thread's stack.
         let mut parts = vec![Part::Context(self)];
-        // A merge whose parents are merges of the same two contexts, and so on, would appear
-        // 2^depth times.
+        // If a context is merged with itself, the result with itself and so on, the first one would
+        // be written 2^depth times.
         let mut repeats = 0..1000;
         let mut merges = BTreeSet::new();
         while let Some(part) = parts.pop() {

@@ -42,8 +42,8 @@
 //!   task that has a shorter deadline or must be cancelled separately.
 //! - Pass it as the first argument, `ctx: &Context`, to every function that may take long. Clone it
 //!   to move it into a thread. Do not store it in a struct that outlives the task.
-//! - In such a function, call [`check`](Context::check) between two steps, and wait with `ctx` in
-//!   every place that blocks. Cancellation is cooperative: threads are never killed.
+//! - In such a function, call [`check`](Context::check) between steps, and block only in calls that
+//!   also return when the context is done. Cancellation is cooperative: threads are never killed.
 //! - When the task is finished, drop its context or call [`cancel`](CancelFunc::cancel), so that
 //!   everything that still works on it stops.
 //!
@@ -51,9 +51,11 @@
 //! [differences](#differences-from-go); otherwise read the sections below in order. The [guide]
 //! shows solutions for common tasks.
 //!
-//! | to | use |
+//! # Overview
+//!
+//! | To | use |
 //! | --- | --- |
-//! | begin | [`Context::background`], [`todo`](Context::todo) |
+//! | get a root context | [`Context::background`], [`todo`](Context::todo) |
 //! | be able to cancel | [`with_cancel`](Context::with_cancel), [`CancelFunc`], [`DropGuard`] |
 //! | limit the time | [`with_timeout`](Context::with_timeout), [`with_deadline`](Context::with_deadline) |
 //! | give a reason | [`with_cancel_cause`](Context::with_cancel_cause), [`CancelCauseFunc`], [`Cause`] |
@@ -73,9 +75,9 @@
 //!
 //! # Contexts form a tree
 //!
-//! The root is [`Context::background`]; every other context is derived from a parent. Cancelling a
-//! context cancels all its descendants and no other context. The first cancellation that reaches a
-//! context determines its [`Error`] and its [`Cause`], which do not change afterwards.
+//! The usual root is [`Context::background`]. Other contexts are derived from a parent. Cancelling
+//! a context cancels all its descendants and no other context. The first cancellation that reaches
+//! a context determines its [`Error`] and its [`Cause`], which do not change afterwards.
 //!
 //! ```
 //! use go_context::Context;
@@ -206,7 +208,7 @@
 //! There is no thread for each context, timeout or child. The crate's threads are started on
 //! demand, and none of them keeps the process alive:
 //!
-//! | name | purpose | ends |
+//! | Name | Purpose | Ends |
 //! | --- | --- | --- |
 //! | `go-ctx-timer` | deadlines, and adding callback threads | with the process |
 //! | `go-ctx-callback` | callbacks | after 5 s without a callback |

@@ -49,7 +49,7 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// If a worker or `f` panics, the group is cancelled like by an error, and the panic is resumed
+    /// If a worker or `f` panics, the group is cancelled as by an error, and the panic is resumed
     /// when all workers have returned. Of several panics it is the first. A panic takes precedence
     /// over errors.
     ///
