@@ -85,7 +85,7 @@ impl Context {
     }
 }
 
-/// Stops an after-func when dropped, including during a panic.
+/// Stops a callback when dropped, including during a panic.
 struct StopOnDrop(AfterFunc);
 
 impl Drop for StopOnDrop {
