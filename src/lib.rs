@@ -47,9 +47,10 @@
 //! - When the task is finished, drop its context or call [`cancel`](CancelFunc::cancel), so that
 //!   everything that still works on it stops.
 //!
-//! The names are those of Go's package in snake_case. If you know that package, continue with the
-//! [differences](#differences-from-go); otherwise read the sections below in order. The [guide]
-//! shows solutions for common tasks.
+//! You do not need to know Go: the documentation of each function states its behaviour, and the
+//! [guide] begins with stop flags, `JoinHandle`s and `recv_timeout`. If you know Go's `context`
+//! package, the names are the same in snake_case, and the [differences](#differences-from-go) are
+//! listed below.
 //!
 //! # Overview
 //!
