@@ -79,7 +79,7 @@ pub struct Context {
 impl Context {
     /// Returns the root context, which is never done and has neither a deadline nor values.
     /// Equivalent to Go's `context.Background`. Use it in `main`, in initialisation and tests, and
-    /// as the parent of each request's context.
+    /// as the parent of each request's context. `Context::default()` returns it too.
     ///
     /// # Examples
     ///

@@ -69,6 +69,9 @@
 //! | stop on Ctrl-C | [`signal::NotifyContext`], with the feature `signal` |
 //! | use a type of your own | [`custom`](Context::custom), [`CustomContext`] |
 //!
+//! [`crossbeam_channel`] is re-exported, so that your `select!` uses the same version as this
+//! crate.
+//!
 #![cfg_attr(
     not(feature = "signal"),
     doc = "[`signal::NotifyContext`]: https://docs.rs/go-context/latest/go_context/signal/\n"

@@ -13,8 +13,8 @@ use crate::runtime::unwind::FirstPanic;
 /// Makes a type usable as a key for the values of a context, and determines the type of the value.
 ///
 /// A lookup therefore needs no cast. Keys are compared by type and then by `==`: two crates that
-/// each have a key `RequestId` do not collide. A unit struct is the key of a single value; with an
-/// enum or a newtype there can be one value for each of its values.
+/// each have a key `RequestId` do not collide. A unit struct is a single key. Each variant of an
+/// enum, and each value of a newtype, is a key of its own.
 ///
 /// [`Context::value`](crate::Context::value) returns a shared reference. For a value that changes,
 /// use a `Mutex` or an atomic.
@@ -85,7 +85,7 @@ use crate::runtime::unwind::FirstPanic;
 /// }
 /// ```
 pub trait Key: Any + Eq + Send + Sync {
-    /// The type of the values under this key.
+    /// Determines the type of the values under this key.
     type Value: Any + Send + Sync;
 }
 
