@@ -414,7 +414,7 @@ impl Context {
         let wrapped = inner.wrapped().and_then(|wrapped| wrapped.node.as_ref());
         Context {
             node: Some(Node::custom(external, wrapped, inner.deadline())),
-            values: Values::new(Custom { inner }),
+            values: Values::new(CustomValues { inner }),
         }
     }
 }
@@ -438,11 +438,11 @@ impl<T: CustomContext> ExternalSource for Arc<T> {
 }
 
 /// The values of a custom context.
-struct Custom<T> {
+struct CustomValues<T> {
     inner: Arc<T>,
 }
 
-impl<T: CustomContext> ValueNode for Custom<T> {
+impl<T: CustomContext> ValueNode for CustomValues<T> {
     fn meta(&self) -> Meta {
         Meta {
             types: KeyTypeFilter::ALL,

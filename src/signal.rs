@@ -315,7 +315,7 @@ impl StopFunc {
     ///
     /// - the default dispositions are restored, except for signals that another context catches;
     /// - the context and all its descendants are done;
-    /// - the thread has ended and its file descriptors are closed.
+    /// - the thread has finished its work and its file descriptors are closed.
     ///
     /// A signal that arrived before the call is received, and is then the cause.
     ///

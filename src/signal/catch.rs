@@ -48,9 +48,9 @@ impl Registration {
         check(&signals)?;
         let (notifier, listener) = listen::pair()?;
         let mut actions = Vec::new();
-        let mut known = SIGNALS.lock();
+        let mut table = SIGNALS.lock();
         let attached = signals.iter().try_for_each(|&signal| {
-            if let Entry::Vacant(vacant) = known.entry(signal) {
+            if let Entry::Vacant(vacant) = table.entry(signal) {
                 vacant.insert(Signal::install_default(signal)?);
             }
             notifier.attach(signal, &mut actions)
@@ -62,9 +62,9 @@ impl Registration {
             return Err(err);
         }
         for signal in &signals {
-            known.entry(*signal).and_modify(Signal::retain);
+            table.entry(*signal).and_modify(Signal::retain);
         }
-        drop(known);
+        drop(table);
         let registration = Registration {
             signals,
             actions,
@@ -76,12 +76,12 @@ impl Registration {
     /// Stops catching the signals. When it returns they are no longer caught, and the listener
     /// returns `None` after those that were. Only the first call has an effect.
     pub(super) fn stop(&self) {
-        let mut known = SIGNALS.lock();
+        let mut table = SIGNALS.lock();
         if self.stopped.swap(true, Ordering::Relaxed) {
             return;
         }
         for signal in &self.signals {
-            known.entry(*signal).and_modify(Signal::release);
+            table.entry(*signal).and_modify(Signal::release);
         }
         // Under the lock, because a second call must not return before this is finished.
         for action in &self.actions {
