@@ -253,9 +253,9 @@
 //!
 //! Deriving a context usually takes one allocation. The context is registered with its parent and
 //! the timer lazily: by [`done`](Context::done), by [`after_func`](Context::after_func), when a
-//! child of it is registered, or after several calls of [`err`](Context::err) (by the first one if
-//! it has a deadline of its own). Until then `err` asks the ancestors, and dropping the context
-//! takes no lock of its parent. Afterwards `err` is a single atomic load.
+//! child of it is registered, or after several calls of [`err`](Context::err). Until then `err`
+//! asks the ancestors and compares the deadline with the clock, and dropping the context takes no
+//! lock of its parent. Afterwards `err` is a single atomic load.
 //!
 //! A context that can end in several ways is registered when it is created, because their order
 //! matters: one with a deadline under a parent that can be cancelled, one with two parents, one
