@@ -1,39 +1,38 @@
-//! Digests every file below a directory on all cores, until done, stopped by an error or out of
-//! time.
+//! Prints the SHA-256 digest of every file below a directory, using all cores, until it has
+//! finished, fails or runs out of time.
 //!
 //! ```sh
-//! cargo run --release --example digest -- --timeout 2s .
-//! cargo run --release --example digest -- /usr/lib > sums && sha256sum --check --quiet sums
+//! cargo run --example digest -- src
+//! cargo run --example digest -- --timeout 5ms .
 //! ```
 //!
-//! One thread walks the tree, some digest files, and the main thread prints:
+//! It shows a pipeline whose stages share one context. One thread walks the tree, several digest
+//! files, and one prints:
 //!
 //! ```text
 //! walk --jobs--> digest_files (N of them) --digests--> Printer
 //! ```
 //!
-//! All of them work under one context. The first that fails cancels it with its failure as the
-//! cause; a timeout does the same with a deadline. Each of them notices between two steps, for it
-//! waits for nothing without waiting for the context too. In the end the cause tells how it went.
+//! The stages are a group, run by [`Context::scope`]: the first one that fails cancels the context
+//! of the others, and a timeout cancels it too. Each stage checks the context between two steps
+//! and selects on it whenever it blocks on a channel, so all of them stop promptly.
 //!
-//! What cannot be cut short is a single system call: a read from a disk that hangs, or a write to a
-//! reader that stays and does not read.
+//! A single system call cannot be interrupted: a read from a disk that hangs, or a write to a pipe
+//! whose reader has stopped reading. And if standard output is closed (`>&-`), the output is lost
+//! without an error, because std opens `/dev/null` in its place before `main`.
 
-use std::error::Error;
 use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::num::NonZeroUsize;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, never, select_biased, tick, Receiver, Sender};
-use go_context::{CancelCauseFunc, Cause, Context};
+use go_context::{Context, RecvError};
 use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
@@ -45,131 +44,104 @@ Usage: digest [OPTIONS] DIR
 
 Options:
       --timeout TIME  Stop after this time, such as 2s or 1m30s
-      --workers N     Digest N files at once [default: one a core]
-      --progress      Show the progress on standard error, even if it is no terminal
+      --workers N     Digest N files at once [default: one per core]
+      --progress      Show progress on standard error even if it is not a terminal
   -h, --help          Print this help
 
-Symbolic links below DIR are not followed. The first error ends the work. What has been digested
-by then is printed.
+Symbolic links below DIR are not followed. The first error stops the work. Everything digested by
+then is printed, followed by a summary on standard error.
 
 Exit status:
-  0    every file has been digested, or nobody reads the output any more
-  1    an error
-  2    a wrong option or argument
-  124  the time was over
+  0    every file was digested, or the reader of the output closed it
+  1    an error occurred
+  2    an option or argument is wrong
+  124  the time ran out
 ";
 
-/// How many files, and how many digests, may lie between two threads.
+/// The number of files, and of digests, that a channel between two stages holds.
 const QUEUE: usize = 64;
-/// How much of a file is read between two looks at the context.
+/// The number of bytes read from a file between two checks of the context.
 const PIECE: usize = 128 * 1024;
-/// How much output is gathered before it is written.
+/// The number of bytes of output that are gathered before they are written.
 const OUTPUT: usize = 64 * 1024;
-/// How often the progress is shown.
+/// The time between two updates of the progress line.
 const TICK: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
-    let ended = match Options::parse() {
-        Ok(Some(options)) => digest_tree(&options),
-        Ok(None) => write_out(HELP.as_bytes()).map_err(|failure| Arc::new(failure) as Cause),
+    let options = match Options::parse() {
+        Ok(options) => options,
         Err(err) => {
             complain(&format_args!("{err}\nTry --help."));
             return ExitCode::from(2);
         }
     };
+    let ended = match options {
+        Some(options) => digest_tree(&options),
+        None => write_out(HELP.as_bytes()),
+    };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(cause) => stopped(&cause),
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(Failure::TimedOut(_)) => ExitCode::from(124),
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// How the program ends where the work has been stopped.
-fn stopped(cause: &Cause) -> ExitCode {
-    let code = match cause.downcast_ref() {
-        Some(Failure::OutputClosed) => return ExitCode::SUCCESS,
-        Some(Failure::TimedOut(_)) => 124,
-        _ => 1,
-    };
-    complain(cause);
-    ExitCode::from(code)
-}
-
-/// Digests and prints all files. An error is the cause that stopped it.
-fn digest_tree(options: &Options) -> Result<(), Cause> {
+/// Digests and prints all files, reports any failure and prints a summary.
+fn digest_tree(options: &Options) -> Result<(), Failure> {
+    let start = Instant::now();
     let ctx = match options.timeout {
-        Some(limit) => {
-            let cause = Failure::TimedOut(limit);
-            Context::background().with_timeout_cause(limit, cause).0
-        }
+        Some(limit) => Context::background().with_timeout(limit).0,
         None => Context::background(),
     };
-    let (ctx, cancel) = ctx.with_cancel_cause();
-    let read = AtomicU64::new(0);
-    let mut printer = Printer::new(Progress::new(options.progress, &read));
-    let (jobs_in, jobs) = bounded(QUEUE);
-    let (digests_in, digests) = bounded(QUEUE);
+    let stats = Stats::default();
+    let ended = run_stages(&ctx, options, &stats).map_err(|failure| match options.timeout {
+        Some(limit) if failure.is_from_context() && ctx.err().is_some() => Failure::TimedOut(limit),
+        _ => failure,
+    });
+    match &ended {
+        Ok(()) => complain(&format_args!("{stats} in {:.1?}", start.elapsed())),
+        Err(Failure::OutputClosed) => {}
+        Err(failure) => {
+            let left = stats.left();
+            complain(failure);
+            complain(&format_args!(
+                "stopped after {:.1?}: {stats}, {left} left",
+                start.elapsed()
+            ));
+        }
+    }
+    ended
+}
 
-    let complete = thread::scope(|s| {
-        let _cancel_on_exit = cancel.clone().drop_guard(); // by a panic too
-        let mut stages = Vec::new();
-        stages.push(start(s, &cancel, || walk(&ctx, &options.root, jobs_in))?);
+/// Runs the pipeline. Returns the first failure of a stage.
+fn run_stages(ctx: &Context, options: &Options, stats: &Stats) -> Result<(), Failure> {
+    ctx.scope(|s| {
+        let (jobs_in, jobs) = bounded(QUEUE);
+        let (digests_in, digests) = bounded(QUEUE);
+        s.spawn(move |ctx| walk(ctx, &options.root, jobs_in, stats));
         for _ in 0..options.workers.get() {
             let (jobs, digests_in) = (jobs.clone(), digests_in.clone());
-            let stage = || digest_files(&ctx, jobs, digests_in, &read);
-            stages.push(start(s, &cancel, stage)?);
+            s.spawn(move |ctx| digest_files(ctx, jobs, digests_in, stats));
         }
-        // A channel is disconnected when the last thread that has its other end is done with it.
-        drop((jobs, digests_in));
-        let printed = settle(&cancel, printer.print_all(&ctx, &digests));
-        stages.into_iter().map(join).fold(printed, Option::and)
-    });
-    match ctx.cause() {
-        Some(cause) if complete.is_none() => Err(cause),
-        _ => Ok(()), // what comes after the last file comes too late
-    }
+        s.spawn(move |_| Printer::new(options.progress, stats).print_all(digests));
+        // When this closure returns, only the stages hold ends of the channels. So a channel is
+        // disconnected once the last stage that uses its other end has returned.
+    })
 }
 
-/// Why a stage stops early: a failure of its own, or the error of the context.
-type Stop = Box<dyn Error + Send + Sync>;
-
-/// That a stage has come to its end. Without it the context is done.
-type Complete = Option<()>;
-
-/// Starts a stage on a thread of its own. Where there is none to be had, all the others are stopped.
-fn start<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    cancel: &CancelCauseFunc,
-    stage: impl FnOnce() -> Result<(), Stop> + Send + 'scope,
-) -> Option<ScopedJoinHandle<'scope, Complete>> {
-    let thread = thread::Builder::new().spawn_scoped(scope, {
-        let cancel = cancel.clone();
-        move || settle(&cancel, stage())
-    });
-    settle(cancel, thread.map_err(|err| Failure::NoThread(err).into()))
-}
-
-/// Stops all the others if a stage has failed.
-///
-/// A stage that was stopped by the context ends here as well, and changes nothing: the context is
-/// done, and keeps the cause that it has.
-fn settle<T>(cancel: &CancelCauseFunc, result: Result<T, Stop>) -> Option<T> {
-    result.map_err(|stop| cancel.cancel(stop)).ok()
-}
-
-fn join(stage: ScopedJoinHandle<'_, Complete>) -> Complete {
-    let ended = stage.join();
-    ended.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
-/// Finds the files.
-fn walk(ctx: &Context, root: &Path, jobs: Sender<PathBuf>) -> Result<(), Stop> {
+/// Sends the path of every regular file below `root`.
+fn walk(ctx: &Context, root: &Path, jobs: Sender<PathBuf>, stats: &Stats) -> Result<(), Failure> {
     for entry in WalkDir::new(root) {
         ctx.check()?;
         let entry = entry.map_err(Failure::Walk)?;
         if entry.file_type().is_file() {
-            send(ctx, &jobs, entry.into_path())?;
+            stats.found.fetch_add(1, Relaxed);
+            if ctx.send(&jobs, entry.into_path()).is_err() {
+                return stopped(ctx);
+            }
         }
     }
+    stats.walked.store(true, Relaxed);
     Ok(())
 }
 
@@ -183,25 +155,36 @@ fn digest_files(
     ctx: &Context,
     jobs: Receiver<PathBuf>,
     digests: Sender<Digested>,
-    read: &AtomicU64,
-) -> Result<(), Stop> {
+    stats: &Stats,
+) -> Result<(), Failure> {
     let mut piece = vec![0; PIECE];
-    while let Some(path) = receive(ctx, &jobs)? {
-        match sha256(ctx, &path, &mut piece, read) {
-            Ok(digest) => send(ctx, &digests, Digested { path, digest })?,
-            Err(err) => return Err(Failure::Read(path, err).into()),
+    loop {
+        let path = match ctx.recv(&jobs) {
+            Ok(path) => path,
+            Err(RecvError::Done(err)) => return Err(err.into()),
+            Err(_) => return Ok(()), // disconnected: there are no more files
+        };
+        let digest = sha256(ctx, &path, &mut piece, stats)?;
+        if ctx.send(&digests, Digested { path, digest }).is_err() {
+            return stopped(ctx);
         }
     }
-    Ok(())
+}
+
+/// Ends a stage that cannot send: either the context is done, or all receivers have failed. Their
+/// own failure is the one to report, even if it is not recorded yet, so that is not an error here.
+fn stopped(ctx: &Context) -> Result<(), Failure> {
+    Ok(ctx.check()?)
 }
 
 fn sha256(
     ctx: &Context,
     path: &Path,
     piece: &mut [u8],
-    read: &AtomicU64,
-) -> io::Result<Output<Sha256>> {
-    let mut file = File::open(path)?;
+    stats: &Stats,
+) -> Result<Output<Sha256>, Failure> {
+    let failure = |err| Failure::Read(path.into(), err);
+    let mut file = File::open(path).map_err(failure)?;
     let mut sha256 = Sha256::new();
     loop {
         ctx.check()?;
@@ -209,82 +192,65 @@ fn sha256(
             Ok(0) => return Ok(sha256.finalize()),
             Ok(length) => {
                 sha256.update(&piece[..length]);
-                read.fetch_add(length as u64, Ordering::Relaxed);
+                stats.bytes.fetch_add(length as u64, Relaxed);
             }
             Err(err) if err.kind() == ErrorKind::Interrupted => {}
-            Err(err) => return Err(err),
+            Err(err) => return Err(failure(err)),
         }
     }
 }
 
-/// Sends a message, unless the context is done.
-fn send<T>(ctx: &Context, channel: &Sender<T>, message: T) -> Result<(), Stop> {
-    select_biased! {
-        recv(ctx.done()) -> _ => Ok(ctx.check()?),
-        send(channel, message) -> sent => sent.map_err(|_| "no thread is left to go on".into()),
-    }
-}
-
-/// The next message, unless the context is done. `None` is the end: nobody is left to send one.
-fn receive<T>(ctx: &Context, channel: &Receiver<T>) -> Result<Option<T>, Stop> {
-    select_biased! {
-        recv(ctx.done()) -> _ => ctx.check().map(|()| None).map_err(Stop::from),
-        recv(channel) -> message => Ok(message.ok()),
-    }
-}
-
-/// Gathers lines, and writes them where there are many or no more for now.
+/// Gathers lines, and writes them when there are many or no more are waiting.
 struct Printer<'a> {
     lines: Vec<u8>,
     progress: Progress<'a>,
 }
 
 impl<'a> Printer<'a> {
-    fn new(progress: Progress<'a>) -> Printer<'a> {
-        Printer {
-            lines: Vec::new(),
-            progress,
-        }
+    fn new(with_progress: bool, stats: &'a Stats) -> Printer<'a> {
+        let progress = Progress {
+            wanted: with_progress,
+            shown: false,
+            stats,
+        };
+        let lines = Vec::new();
+        Printer { lines, progress }
     }
 
-    /// Prints all that is digested, also what has been when the context is done: the digesting
-    /// threads notice it too, and the channel ends with the last of them.
-    fn print_all(&mut self, ctx: &Context, digests: &Receiver<Digested>) -> Result<(), Stop> {
+    /// Prints the digests until the channel is disconnected. It does not select on the context, so
+    /// that everything digested is printed even after a cancellation: the stages before it stop,
+    /// and the channel ends with the last of them.
+    fn print_all(mut self, digests: Receiver<Digested>) -> Result<(), Failure> {
         let ticks = self.progress.ticks();
         loop {
             select_biased! {
-                recv(ctx.done()) -> _ => break,
                 recv(ticks) -> _ => self.progress.show(),
                 recv(digests) -> digested => match digested {
-                    Ok(digested) => self.print(&digested, digests.is_empty())?,
-                    Err(_) => break,
+                    Ok(digested) => {
+                        push_line(&mut self.lines, &digested);
+                        self.progress.stats.digested.fetch_add(1, Relaxed);
+                    }
+                    Err(_) => return self.flush(),
                 },
             }
+            if digests.is_empty() || self.lines.len() >= OUTPUT {
+                self.flush()?;
+            }
         }
-        for digested in digests {
-            self.print(&digested, false)?;
-        }
-        Ok(self.flush()?)
-    }
-
-    fn print(&mut self, digested: &Digested, is_last: bool) -> Result<(), Failure> {
-        push_line(&mut self.lines, digested);
-        self.progress.files += 1;
-        if is_last || self.lines.len() >= OUTPUT {
-            self.flush()?;
-        }
-        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        self.progress.make_way();
+        if io::stdout().is_terminal() {
+            self.progress.clear(); // it may be on the same screen
+        }
         write_out(&self.lines)?;
         self.lines.clear();
         Ok(())
     }
 }
 
-/// A line as `sha256sum` writes it: it begins with a backslash if there are any in the name.
+/// Appends a line in the format of `sha256sum`: it begins with a backslash if the name contains
+/// characters that are escaped.
 fn push_line(lines: &mut Vec<u8>, Digested { path, digest }: &Digested) {
     let start = lines.len();
     lines.extend_from_slice(format!("{digest:x}  ").as_bytes());
@@ -312,39 +278,55 @@ fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// A line on standard error that is written again and again, and cleared in the end.
+/// What the stages have done so far.
+#[derive(Default)]
+struct Stats {
+    found: AtomicU64,
+    /// Whether the walk has come to its end, so that `found` is the number of all files.
+    walked: AtomicBool,
+    digested: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Stats {
+    fn left(&self) -> String {
+        let left = self.found.load(Relaxed) - self.digested.load(Relaxed);
+        match self.walked.load(Relaxed) {
+            true => left.to_string(),
+            false => format!("at least {left}"),
+        }
+    }
+}
+
+impl Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (files, bytes) = (self.digested.load(Relaxed), self.bytes.load(Relaxed));
+        let plural = if files == 1 { "" } else { "s" };
+        write!(f, "{files} file{plural} digested, ")?;
+        match bytes as f64 / 1024.0 {
+            kib if kib < 1024.0 => write!(f, "{kib:.1} KiB read"),
+            kib => write!(f, "{:.1} MiB read", kib / 1024.0),
+        }
+    }
+}
+
+/// A line on standard error that is overwritten again and again, and cleared in the end.
 struct Progress<'a> {
     wanted: bool,
     shown: bool,
-    files: u64,
-    read: &'a AtomicU64,
+    stats: &'a Stats,
 }
 
-impl<'a> Progress<'a> {
-    fn new(wanted: bool, read: &'a AtomicU64) -> Progress<'a> {
-        Progress {
-            wanted,
-            shown: false,
-            files: 0,
-            read,
-        }
-    }
-
-    /// When to show it.
+impl Progress<'_> {
     fn ticks(&self) -> Receiver<Instant> {
-        if self.wanted {
-            tick(TICK)
-        } else {
-            never()
+        match self.wanted {
+            true => tick(TICK),
+            false => never(),
         }
     }
 
     fn show(&mut self) {
-        let (files, mib) = (self.files, self.read.load(Ordering::Relaxed) >> 20);
-        let _ = write!(
-            io::stderr(),
-            "\r{files} files digested, {mib} MiB read\x1b[K"
-        );
+        let _ = write!(io::stderr(), "\r{}\x1b[K", self.stats);
         self.shown = true;
     }
 
@@ -352,13 +334,6 @@ impl<'a> Progress<'a> {
         if self.shown {
             let _ = write!(io::stderr(), "\r\x1b[K");
             self.shown = false;
-        }
-    }
-
-    /// Clears it for output that goes to the same screen.
-    fn make_way(&mut self) {
-        if io::stdout().is_terminal() {
-            self.clear();
         }
     }
 }
@@ -369,16 +344,25 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// What can stop the work, each a cause for the context.
+/// Why a stage stopped early.
 #[derive(Debug)]
 enum Failure {
     Walk(walkdir::Error),
     Read(PathBuf, io::Error),
     Write(io::Error),
-    /// The reader of the output went away: it has read what it wanted.
+    /// The reader of the output has closed it, such as `head`.
     OutputClosed,
-    NoThread(io::Error),
     TimedOut(Duration),
+    /// The context is done. If another stage failed first, `scope` returns the failure of that one.
+    Stopped(go_context::Error),
+    /// The stage was not started: there is no thread, or the context is done.
+    NotStarted(io::Error),
+}
+
+impl Failure {
+    fn is_from_context(&self) -> bool {
+        matches!(self, Failure::Stopped(_) | Failure::NotStarted(_))
+    }
 }
 
 impl Display for Failure {
@@ -387,20 +371,31 @@ impl Display for Failure {
             Failure::Walk(err) => err.fmt(f),
             Failure::Read(path, err) => write!(f, "cannot read {path:?}: {err}"),
             Failure::Write(err) => write!(f, "cannot write: {err}"),
-            Failure::OutputClosed => f.write_str("nobody reads the output"),
-            Failure::NoThread(err) => write!(f, "cannot start a thread: {err}"),
+            Failure::OutputClosed => f.write_str("the output is closed"),
             Failure::TimedOut(limit) => {
                 let limit = humantime::format_duration(*limit);
                 write!(f, "not done in {limit}")
             }
+            Failure::Stopped(err) => err.fmt(f),
+            Failure::NotStarted(err) => write!(f, "cannot start a thread: {err}"),
         }
     }
 }
 
-impl Error for Failure {}
+impl From<io::Error> for Failure {
+    fn from(err: io::Error) -> Failure {
+        Failure::NotStarted(err)
+    }
+}
+
+impl From<go_context::Error> for Failure {
+    fn from(err: go_context::Error) -> Failure {
+        Failure::Stopped(err)
+    }
+}
 
 fn complain(what: &dyn Display) {
-    // There is nowhere to complain that one cannot complain.
+    // If standard error cannot be written to, there is nowhere to report it.
     let _ = writeln!(io::stderr(), "digest: {what}");
 }
 
@@ -412,7 +407,7 @@ struct Options {
 }
 
 impl Options {
-    /// `None` is a call for help.
+    /// Returns `None` if help is requested.
     fn parse() -> Result<Option<Options>, lexopt::Error> {
         use lexopt::prelude::*;
 

@@ -159,7 +159,11 @@ fn digest_prints_the_digest_of_every_file() {
     for workers in ["1", "2", "16"] {
         let ended = finish(digest(&dir).args(["--workers", workers, "."]));
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        assert_eq!(ended.stderr, "");
+        let summary = ended
+            .stderr
+            .strip_prefix("digest: 3 files digested, 976.6 KiB read in ");
+        let took = summary.and_then(|summary| summary.strip_suffix("s\n"));
+        assert!(took.is_some(), "{}", ended.stderr);
         assert_eq!(ended.sorted(), sums);
     }
     assert!(check_sums(&dir, &sums.join("\n")));
@@ -186,7 +190,8 @@ fn digest_prints_nothing_for_an_empty_directory() {
     let ended = finish(digest(&dir).arg("."));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stdout, b"");
-    assert_eq!(ended.stderr, "");
+    let summary = "digest: 0 files digested, 0.0 KiB read in ";
+    assert!(ended.stderr.starts_with(summary), "{}", ended.stderr);
 }
 
 #[test]
@@ -302,8 +307,8 @@ fn the_first_error_stops_all_that_digest_works_on() {
     let ended = finish(digest(&dir).args(["--workers", "13", "."]));
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.starts_with("digest: "), "{}", ended.stderr);
-    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-    // Whether there was time for the other file is open.
+    ended.message_and_summary(); // and nothing from the other workers
+                                 // Whether there was time for the other file is open.
     let abc = format!("{ABC}  ./abc\n").into_bytes();
     assert!(ended.stdout.is_empty() || ended.stdout == abc);
 }
@@ -316,7 +321,12 @@ fn digest_stops_when_the_time_is_over_and_prints_what_it_has() {
     with_longer_limits(|limit| {
         let ended = finish(digest(&dir).args(["--workers", "2", "--timeout", limit, "."]));
         assert_eq!(ended.code, Some(124));
-        assert_eq!(ended.stderr, format!("digest: not done in {limit}\n"));
+        let (message, summary) = ended.message_and_summary();
+        assert_eq!(message, format!("digest: not done in {limit}"));
+        let digested = ended.lines().len();
+        let files = if digested == 1 { "file" } else { "files" };
+        let counted = format!(": {digested} {files} digested, ");
+        assert!(summary.contains(&counted), "{summary}");
         if ended.stdout.is_empty() {
             return false;
         }
@@ -352,13 +362,14 @@ fn digest_shows_its_progress_and_clears_it() {
         let ended = finish(digest(&dir).args(["--progress", "--timeout", limit, "."]));
         assert_eq!(ended.code, Some(124));
         let message = format!("digest: not done in {limit}\n");
-        if ended.stderr == message {
+        let (progress, _) = ended.stderr.split_once(&message).expect("a message");
+        if progress.is_empty() {
             return false; // there was no time to show any
         }
-        let progress = ended.stderr.strip_suffix(&format!("{CLEAR}{message}"));
+        let progress = progress.strip_suffix(CLEAR);
         let progress = progress.expect("the progress is cleared before the message");
         assert!(progress.starts_with("\r0 files digested, "), "{progress:?}");
-        assert!(progress.ends_with(" MiB read\x1b[K"), "{progress:?}");
+        assert!(progress.ends_with(" read\x1b[K"), "{progress:?}");
         true
     });
 }
@@ -510,6 +521,18 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// The two lines that `digest` writes to standard error if it was stopped.
+    #[track_caller]
+    fn message_and_summary(&self) -> (&str, &str) {
+        let lines = self.stderr.split_once('\n');
+        let (message, summary) = lines.unwrap_or_else(|| panic!("{:?}", self.stderr));
+        assert_eq!(summary.matches('\n').count(), 1, "{:?}", self.stderr);
+        assert!(summary.starts_with("digest: stopped after "), "{summary:?}");
+        (message, summary.trim_end())
+    }
+}
+
 fn example(name: &str) -> Command {
     let mut path = env::current_exe().unwrap();
     path.pop(); // this test's own name
@@ -596,4 +619,41 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+#[test]
+fn digest_summary_counts_the_files_left() {
+    let dir = TempDir::new();
+    for number in 0..5 {
+        make_endless(&dir.join(format!("endless {number}")));
+    }
+    with_longer_limits(|limit| {
+        let ended = finish(digest(&dir).args(["--workers", "2", "--timeout", limit, "."]));
+        assert_eq!(ended.code, Some(124));
+        let (_, summary) = ended.message_and_summary();
+        assert!(summary.contains(": 0 files digested, "), "{summary}");
+        // If the walk was cut short, too, only a lower bound is known.
+        summary.ends_with(" read, 5 left")
+    });
+}
+
+/// A stage that stops because the next one has failed is not the one to report.
+#[test]
+fn digest_reports_the_failure_behind_a_closed_channel() {
+    let dir = TempDir::new();
+    fill(&dir, 200); // more than the channels hold
+    for _ in 0..20 {
+        let mut command = digest(&dir);
+        let ended = Running::spawn(command.args(["--workers=1", "."]).stdout(closed_pipe()));
+        let ended = ended.finish();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.stderr, "");
+    }
+}
+
+/// The end of a pipe that is read by nothing.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
 }
