@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     };
     let ended = match options {
         Some(options) => digest_tree(&options),
-        None => write_out(HELP.as_bytes()),
+        None => report(write_out(HELP.as_bytes())),
     };
     match ended {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
@@ -98,15 +98,15 @@ fn digest_tree(options: &Options) -> Result<(), Failure> {
         Some(limit) if failure.is_from_context() && ctx.err().is_some() => Failure::TimedOut(limit),
         _ => failure,
     });
+    let took = start.elapsed();
+    let ended = report(ended);
     match &ended {
-        Ok(()) => complain(&format_args!("{stats} in {:.1?}", start.elapsed())),
+        Ok(()) => complain(&format_args!("{stats} in {took:.1?}")),
         Err(Failure::OutputClosed) => {}
-        Err(failure) => {
+        Err(_) => {
             let left = stats.left();
-            complain(failure);
             complain(&format_args!(
-                "stopped after {:.1?}: {stats}, {left} left",
-                start.elapsed()
+                "stopped after {took:.1?}: {stats}, {left} left"
             ));
         }
     }
@@ -392,6 +392,14 @@ impl From<go_context::Error> for Failure {
     fn from(err: go_context::Error) -> Failure {
         Failure::Stopped(err)
     }
+}
+
+fn report(ended: Result<(), Failure>) -> Result<(), Failure> {
+    match &ended {
+        Ok(()) | Err(Failure::OutputClosed) => {} // as other Unix tools do
+        Err(failure) => complain(failure),
+    }
+    ended
 }
 
 fn complain(what: &dyn Display) {

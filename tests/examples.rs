@@ -263,8 +263,7 @@ fn digest_skips_what_is_no_regular_file_and_follows_no_link() {
     symlink("nowhere", dir.join("dangling")).unwrap();
     symlink("..", dir.join("sub/loop")).unwrap();
     let _listener = UnixListener::bind(dir.join("socket")).unwrap();
-    let made = Command::new("mkfifo").arg(dir.join("fifo")).status();
-    assert!(made.unwrap().success());
+    make_fifo(&dir.join("fifo"));
 
     let ended = finish(digest(&dir).arg("."));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -479,6 +478,8 @@ impl Running {
             [stdout, stderr].map(|out| out.map_or_else(Vec::new, |out| out.join().unwrap()));
         Ended {
             code: status.code(),
+            #[cfg(unix)]
+            signal: std::os::unix::process::ExitStatusExt::signal(&status),
             stdout,
             stderr: String::from_utf8(stderr).unwrap(),
         }
@@ -503,6 +504,9 @@ fn read_all(mut out: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> 
 /// What an example has left behind.
 struct Ended {
     code: Option<i32>,
+    #[cfg(unix)]
+    #[cfg_attr(not(feature = "signal"), allow(dead_code))]
+    signal: Option<i32>,
     stdout: Vec<u8>,
     stderr: String,
 }
@@ -637,23 +641,86 @@ fn digest_summary_counts_the_files_left() {
     });
 }
 
-/// A stage that stops because the next one has failed is not the one to report.
-#[test]
-fn digest_reports_the_failure_behind_a_closed_channel() {
-    let dir = TempDir::new();
-    fill(&dir, 200); // more than the channels hold
-    for _ in 0..20 {
-        let mut command = digest(&dir);
-        let ended = Running::spawn(command.args(["--workers=1", "."]).stdout(closed_pipe()));
-        let ended = ended.finish();
-        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        assert_eq!(ended.stderr, "");
-    }
-}
-
 /// The end of a pipe that is read by nothing.
+#[allow(clippy::incompatible_msrv)] // the tests need a current Rust
 fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()
+}
+
+#[cfg(unix)]
+fn make_fifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn pool_reading_a_fifo_times_out() {
+    let dir = TempDir::new();
+    let fifo = dir.join("fifo");
+    make_fifo(&fifo);
+    // Without a writer it blocks in `open`.
+    let ended = finish(example("pool").args(["--timeout", "50ms"]).arg(&fifo));
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.stderr, "pool: context deadline exceeded\n");
+}
+
+#[cfg(all(unix, feature = "signal"))]
+#[test]
+fn pool_reading_a_fifo_prints_and_dies_by_a_signal() {
+    use rustix::process::{kill_process, Pid, Signal};
+    use std::io::Write;
+
+    let dir = TempDir::new();
+    let (fifo, last) = (dir.join("fifo"), dir.join("last"));
+    make_fifo(&fifo);
+    make_fifo(&last);
+    let mut command = example("pool");
+    let child = Running::start(command.args(["--workers", "1"]).args([&fifo, &last]));
+    // `open` returns when the reader has opened the FIFO, too. The second one is opened after all of
+    // the first one has been counted.
+    let mut writer = File::options().write(true).open(&fifo).unwrap();
+    writer.write_all(b"one two two").unwrap();
+    drop(writer);
+    let _open = File::options().write(true).open(&last).unwrap();
+    kill_process(Pid::from_child(&child.0), Signal::TERM).unwrap();
+    let ended = child.finish();
+    assert_eq!(
+        ended.signal,
+        Some(Signal::TERM.as_raw()),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(ended.stderr, "pool: terminated signal received\n");
+    assert_eq!(ended.lines(), ["       2 two", "       1 one"]);
+}
+
+#[test]
+fn pool_with_closed_output_ends_quietly() {
+    let dir = TempDir::new();
+    let file = dir.join("file");
+    fs::write(&file, "word").unwrap();
+    let ended = Running::spawn(example("pool").arg(&file).stdout(closed_pipe())).finish();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.stderr, "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pool_reports_its_own_error_and_that_of_the_output() {
+    let dir = TempDir::new();
+    let file = dir.join("file");
+    fs::write(&file, "word").unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = example("pool");
+    command
+        .args(["--workers", "1"])
+        .args([&file, &dir.join("missing")]);
+    let ended = Running::spawn(command.stdout(full)).finish();
+    assert_eq!(ended.code, Some(1));
+    let (own, output) = ended.stderr.trim_end().split_once('\n').expect("two lines");
+    assert!(own.contains("missing: "), "{own}");
+    assert!(output.starts_with("pool: cannot write: "), "{output}");
 }
