@@ -556,14 +556,22 @@ fn read_answer(stream: &mut TcpStream) {
 }
 
 #[test]
-fn an_idle_connection_makes_room_for_one_that_waits() {
-    let server = Server::start(&["--workers", "1", "--idle", "10m"]);
+fn idle_and_slow_connections_occupy_no_worker() {
+    let times = ["--idle", "10m", "--transfer", "10m"];
+    let server = Server::start(&[&["--workers", "1"], &times[..]].concat());
+    let request = b"GET /sleep?ms=1 HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut idle = server.connect();
-    idle.write_all(b"GET /sleep?ms=1 HTTP/1.1\r\nHost: a\r\n\r\n")
-        .unwrap();
+    idle.write_all(request).unwrap();
     read_answer(&mut idle);
+    let _silent: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    let mut slow = server.connect();
+    slow.write_all(&request[..20]).unwrap();
     assert_eq!(get(&[&server.url("/")]).0, 200);
-    assert_eq!(read_all(&mut idle), "");
+    // None of them was closed for it.
+    slow.write_all(&request[20..]).unwrap();
+    idle.write_all(request).unwrap();
+    read_answer(&mut slow);
+    read_answer(&mut idle);
 }
 
 #[test]
@@ -573,7 +581,7 @@ fn a_server_that_is_too_busy_says_so() {
     let mut clients = vec![start(&mut curl(&[&sleep]))];
     server.wait_for(1, &["begins"]);
     clients.push(start(&mut curl(&[&sleep])));
-    server.wait_for(2, &["accepted"]);
+    server.wait_for(1, &["waits for a worker"]);
     for _ in 0..20 {
         let (status, answer) = get(&["--include", &server.url("/")]);
         assert_eq!(status, 503);
@@ -815,4 +823,52 @@ fn options_are_checked() {
     let taken = other.address.to_string();
     let (code, text) = run(&["--listen", &taken]);
     assert!(code == Some(1) && text.contains(&taken), "{text}");
+}
+
+/// A client that sends no more, but reads, has not hung up.
+#[test]
+fn half_closed_client_is_answered() {
+    let mut server = Server::start(&["--timeout", "10m"]);
+    for version in ["1.0", "1.1"] {
+        let mut stream = server.connect();
+        let request = format!("GET /sleep?ms=300 HTTP/{version}\r\nHost: a\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let answer = read_all(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nslept for 300 ms\n"), "{answer}");
+    }
+    server.wait_for(2, &["/sleep", " 200 "]);
+}
+
+#[test]
+fn half_closed_client_that_hangs_up_is_noticed() {
+    let mut server = Server::start(&["--timeout", "10m"]);
+    let mut stream = server.connect();
+    stream.write_all(sleep_request().as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    server.wait_for(1, &["/sleep", "begins"]);
+    drop(stream);
+    server.wait_for(1, &["/sleep", " 499 ", "client went away"]);
+}
+
+#[test]
+fn hang_up_behind_more_input_is_noticed() {
+    let mut server = Server::start(&["--timeout", "10m"]);
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(90_000 / 30);
+    let body = "x".repeat(100_000);
+    for (count, more) in [(1, requests), (2, body)] {
+        let mut stream = server.connect();
+        stream
+            .write_all((sleep_request() + &more).as_bytes())
+            .unwrap();
+        server.wait_for(count, &["/sleep", "begins"]);
+        drop(stream);
+        server.wait_for(count, &["/sleep", " 499 ", "client went away"]);
+    }
+}
+
+/// A request that outlives the test.
+fn sleep_request() -> String {
+    format!("GET /sleep?ms={TEN_MINUTES} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
