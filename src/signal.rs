@@ -420,14 +420,27 @@ impl Received {
     ///
     /// # Examples
     ///
-    /// ```
-    /// use std::process;
-    /// use go_context::{signal::Received, Cause};
+    /// A program that stops because of a signal should die by that signal once it has cleaned up,
+    /// so that its parent can see it: a shell, for example, then stops the loop that the program
+    /// runs in. The status 128 plus the number is only what a shell makes of that. Add
+    /// [`signal-hook`](https://docs.rs/signal-hook) to your dependencies for this:
     ///
-    /// /// Ends the process with the status that shells give to one ended by this signal.
-    /// fn exit(cause: &Cause) -> ! {
-    ///     let received = cause.downcast_ref::<Received>();
-    ///     process::exit(received.map_or(1, |received| 128 + received.signal()))
+    /// ```no_run
+    /// use std::{io, process};
+    /// use go_context::{signal::{NotifyContext, Received}, Cause, Context};
+    ///
+    /// fn main() -> io::Result<()> {
+    ///     let (ctx, _stop) = NotifyContext::new().start(&Context::background())?;
+    ///     ctx.wait();
+    ///     die(&ctx.cause().unwrap())
+    /// }
+    ///
+    /// /// Restores the default effect of the signal, and raises it.
+    /// fn die(cause: &Cause) -> ! {
+    ///     if let Some(received) = cause.downcast_ref::<Received>() {
+    ///         let _ = signal_hook::low_level::emulate_default_handler(received.signal());
+    ///     }
+    ///     process::exit(1) // something else cancelled the context
     /// }
     /// ```
     #[must_use]
