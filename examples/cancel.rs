@@ -1,4 +1,6 @@
-//! A worker that goes on until the main thread tells it to stop, and then waits for it.
+//! Runs a worker until the main thread cancels it after six seconds, and waits for it to return.
+//!
+//! It shows `with_cancel`, and a `WaitGroup` for a thread that outlives the function that spawns it.
 //!
 //! ```sh
 //! cargo run --example cancel         # takes six seconds
@@ -12,7 +14,9 @@ use go_context::{crossbeam_channel::select, Context};
 
 fn main() {
     let second = env::args().nth(1).map_or(1000, |millis| {
-        millis.parse().expect("how many milliseconds a second has")
+        millis
+            .parse()
+            .expect("the length of a second in milliseconds")
     });
     let second = Duration::from_millis(second);
 
@@ -25,8 +29,8 @@ fn main() {
     println!("main exit.");
 }
 
-/// Starts the worker and returns. The worker outlives this call, so a `thread::scope` will not do;
-/// wait for it with the group.
+/// Starts the worker, and returns a group to wait for it with. A `thread::scope` cannot be used here,
+/// because the worker outlives this call.
 fn start_child(ctx: Context, second: Duration) -> WaitGroup {
     let group = WaitGroup::new();
     let member = group.clone();
@@ -39,7 +43,7 @@ fn start_child(ctx: Context, second: Duration) -> WaitGroup {
                     return;
                 }
                 default => {
-                    // Deaf to the context; `ctx.sleep(second)` would hear it.
+                    // This ignores the context; `ctx.sleep(second)` would return early.
                     thread::sleep(second);
                     println!("1 second passed.");
                 }

@@ -2,8 +2,8 @@
 //! finished, fails or runs out of time.
 //!
 //! ```sh
-//! cargo run --example digest -- src
-//! cargo run --example digest -- --timeout 5ms .
+//! cargo run --release --example digest -- src
+//! cargo run --release --example digest -- --timeout 5ms ~/.cargo/registry/src
 //! ```
 //!
 //! It shows a pipeline whose stages share one context. One thread walks the tree, several digest
@@ -58,7 +58,7 @@ Exit status:
   124  the time ran out
 ";
 
-/// The number of files, and of digests, that a channel between two stages holds.
+/// The capacity of the channels between two stages.
 const QUEUE: usize = 64;
 /// The number of bytes read from a file between two checks of the context.
 const PIECE: usize = 128 * 1024;
@@ -124,8 +124,8 @@ fn run_stages(ctx: &Context, options: &Options, stats: &Stats) -> Result<(), Fai
             s.spawn(move |ctx| digest_files(ctx, jobs, digests_in, stats));
         }
         s.spawn(move |_| Printer::new(options.progress, stats).print_all(digests));
-        // When this closure returns, only the stages hold ends of the channels. So a channel is
-        // disconnected once the last stage that uses its other end has returned.
+        // When this closure returns, only the stages own ends of the channels, so a channel is
+        // disconnected once the last stage at its other end has returned.
     })
 }
 

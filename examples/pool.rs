@@ -57,7 +57,7 @@ Exit status:
 After Ctrl-C (if built with the feature `signal`) the program dies by that signal.
 ";
 
-/// The number of jobs, and of results, that a channel holds.
+/// The capacity of the channels for jobs and for results.
 const QUEUE: usize = 16;
 /// The size of the pieces in which a file is read. A longer line is cut.
 const PIECE: u64 = 64 * 1024;

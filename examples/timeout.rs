@@ -1,4 +1,6 @@
-//! A worker that does something every second, until a deadline of five seconds ends it.
+//! Runs a worker that prints a line every second until its deadline, after five seconds.
+//!
+//! It shows a `select!` on a timer and a context, as in Go.
 //!
 //! ```sh
 //! cargo run --example timeout         # takes six seconds
@@ -14,7 +16,9 @@ use go_context::{
 
 fn main() {
     let second = env::args().nth(1).map_or(1000, |millis| {
-        millis.parse().expect("how many milliseconds a second has")
+        millis
+            .parse()
+            .expect("the length of a second in milliseconds")
     });
     let second = Duration::from_millis(second);
 
@@ -26,7 +30,7 @@ fn main() {
             select! {
                 recv(after(second)) -> _ => println!("1 second after."),
                 recv(ctx.done()) -> _ => {
-                    let err = ctx.err().expect("the channel says that the context is done");
+                    let err = ctx.err().expect("the context is done");
                     println!("operation cancelled: {err}");
                     return;
                 }

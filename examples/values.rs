@@ -1,4 +1,5 @@
-//! Values: who sees which, and how one is changed that all can see.
+//! Stores values in contexts, and shows which context sees which value and how a shared value is
+//! changed.
 //!
 //! ```sh
 //! cargo run --example values
@@ -12,11 +13,12 @@ use std::{
 
 use go_context::{Context, Key};
 
-/// A key: its type and its text tell it from all others.
+/// A key. Keys are equal if they have the same type and the same text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Favourite(&'static str);
 
-/// Behind a `Mutex`, for a value that is to change. Most should not: then a `String` will do.
+/// The value is in a `Mutex` because this program changes it. Most values do not change, and need
+/// none.
 impl Key for Favourite {
     type Value = Mutex<String>;
 }
@@ -29,12 +31,12 @@ fn main() {
     let child = parent.with_value(COLOUR, text("blue"));
     let (grandchild, _cancel) = child.with_cancel();
 
-    println!("A child sees what its parents have; a parent does not see what its child has.");
+    println!("A child sees the values of its parents; a parent does not see those of its child.");
     show("child", &child, LANGUAGE);
     show("child", &child, COLOUR);
     show("parent", &parent, COLOUR);
 
-    println!("A value that is changed is seen changed by all, on every thread.");
+    println!("A change of a value is visible in all contexts and on all threads.");
     change(&parent, LANGUAGE, "Rust");
     thread::scope(|s| {
         s.spawn(|| show("grandchild", &grandchild, LANGUAGE));
@@ -42,7 +44,7 @@ fn main() {
     show("child", &child, LANGUAGE);
 
     println!(
-        "A value under the same key hides the one above from those below, and changes nothing."
+        "A second value under a key hides the first one from descendants, and does not change it."
     );
     let other = child.with_value(LANGUAGE, text("Chinese"));
     show("other child", &other, LANGUAGE);
@@ -53,13 +55,13 @@ fn text(text: &str) -> Mutex<String> {
     Mutex::new(text.into())
 }
 
-fn show(who: &str, ctx: &Context, key: Favourite) {
+fn show(name: &str, ctx: &Context, key: Favourite) {
     match ctx.value(&key) {
         Some(value) => {
             let value = value.lock().unwrap_or_else(PoisonError::into_inner);
-            println!("{who}: found value: {value}");
+            println!("{name}: found value: {value}");
         }
-        None => println!("{who}: key not found: {key}"),
+        None => println!("{name}: key not found: {key}"),
     }
 }
 
