@@ -303,7 +303,7 @@ mod value;
 
 /// The models that a model checker explores.
 #[cfg(all(test, model))]
-#[path = "../models/tests/mod.rs"]
+#[path = "../tests/models/tests/mod.rs"]
 mod model;
 
 pub use crossbeam_channel;

@@ -7,14 +7,14 @@
 pub(crate) mod pool;
 pub(crate) mod sharded;
 pub(crate) mod slab;
-#[cfg_attr(model, path = "../../models/mock/sync.rs")]
+#[cfg_attr(model, path = "../../tests/models/mock/sync.rs")]
 pub(crate) mod sync;
-#[cfg_attr(model, path = "../../models/mock/timer.rs")]
+#[cfg_attr(model, path = "../../tests/models/mock/timer.rs")]
 pub(crate) mod timer;
 pub(crate) mod timer_queue;
 pub(crate) mod timestamp;
 pub(crate) mod unwind;
-#[cfg_attr(model, path = "../../models/mock/watcher.rs")]
+#[cfg_attr(model, path = "../../tests/models/mock/watcher.rs")]
 pub(crate) mod watcher;
 #[cfg(any(test, not(model)))]
 pub(crate) mod workers;

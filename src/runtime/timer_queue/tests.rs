@@ -1,8 +1,7 @@
-//! The queues against a sorted list. The tests choose the times, so no test waits.
+//! The queues are compared with a sorted list. The tests choose the times, so no test waits.
 
 use std::collections::BTreeSet;
-
-use proptest::prelude::*;
+use std::panic;
 
 use super::*;
 
@@ -17,68 +16,100 @@ enum Step {
     Take(u64, usize),
 }
 
-/// Few times, close together, so that many are equal; and the extremes.
-fn times() -> impl Strategy<Value = u64> {
-    prop_oneof![8 => 100_u64..120, 1 => Just(0), 1 => Just(NEVER - 1)]
-}
+/// SplitMix64: short, and so that the test needs no crate.
+struct Random(u64);
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let most = prop_oneof![4 => Just(ALL), 1 => 0_usize..4];
-    let step = prop_oneof![
-        6 => (0..SHARDS, times()).prop_map(|(shard, at)| Step::Insert(shard, at)),
-        2 => any::<usize>().prop_map(Step::Remove),
-        1 => (times(), most).prop_map(|(now, most)| Step::Take(now, most)),
-    ];
-    prop::collection::vec(step, 0..200)
-}
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
 
-proptest! {
-    #[test]
-    fn timer_queues_behave_like_a_sorted_list(steps in steps()) {
-        let queues = TimerQueues::new();
-        let mut list = BTreeSet::new();
-        let mut all: Vec<((u64, usize), TimerId)> = Vec::new(); // ever inserted
-        for step in steps {
-            match step {
-                Step::Insert(shard, at) => {
-                    let number = all.len();
-                    let before = queues.next_wake();
-                    let inserted = queues.insert(shard, Timestamp(at), number);
-                    let is_earlier = Timestamp(at) < before;
-                    prop_assert_eq!(inserted.must_wake, is_earlier);
-                    if is_earlier {
-                        prop_assert_eq!(queues.next_wake(), Timestamp(at));
-                    }
-                    all.push(((at, number), inserted.id));
-                    list.insert((at, number));
-                }
-                Step::Remove(number) if !all.is_empty() => {
-                    let (key, id) = all[number % all.len()];
-                    let removed = queues.remove(id);
-                    prop_assert_eq!(removed.is_some(), list.remove(&key));
-                }
-                Step::Remove(_) => {}
-                Step::Take(now, most) => {
-                    let due = list.iter().filter(|(at, _)| *at <= now).count();
-                    let taken = queues.take_due(Timestamp(now), most);
-                    prop_assert_eq!(taken.len(), due.min(most));
-                    let in_order = |two: &[usize]| {
-                        let [one, other] = [two[0], two[1]].map(|number| all[number]);
-                        one.0 < other.0 || one.0 .0 == other.0 .0 && one.1.shard != other.1.shard
-                    };
-                    prop_assert!(taken.windows(2).all(in_order));
-                    for number in taken {
-                        prop_assert!(list.remove(&all[number].0));
-                    }
-                    let next = list.first().map_or(NEVER, |first| first.0);
-                    prop_assert_eq!(queues.next_wake(), Timestamp(next));
-                }
-            }
-            if let Some(&(at, _)) = list.first() {
-                prop_assert!(queues.next_wake() <= Timestamp(at));
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// Returns one of few times, close together, so that many are equal; or an extreme.
+    fn time(&mut self) -> u64 {
+        match self.below(10) {
+            0 => 0,
+            1 => NEVER - 1,
+            _ => 100 + self.below(20) as u64,
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        match self.below(9) {
+            0..=5 => Step::Insert(self.below(SHARDS.into()) as u8, self.time()),
+            6 | 7 => Step::Remove(self.next() as usize),
+            _ => {
+                let most = match self.below(5) {
+                    0 => self.below(4),
+                    _ => ALL,
+                };
+                Step::Take(self.time(), most)
             }
         }
-        prop_assert_eq!(queues.take_due(Timestamp(NEVER - 1), ALL).len(), list.len());
-        prop_assert_eq!(queues.next_wake(), Timestamp::NONE);
     }
+}
+
+#[test]
+fn timer_queues_behave_like_a_sorted_list() {
+    for seed in 0..1000 {
+        let mut random = Random(seed);
+        let steps: Vec<_> = (0..random.below(200)).map(|_| random.step()).collect();
+        let script = format!("seed {seed}: {steps:?}");
+        let failed = panic::catch_unwind(|| compare_with_sorted_list(steps)).is_err();
+        assert!(!failed, "{script}");
+    }
+}
+
+fn compare_with_sorted_list(steps: Vec<Step>) {
+    let queues = TimerQueues::new();
+    let mut list = BTreeSet::new();
+    let mut all: Vec<((u64, usize), TimerId)> = Vec::new(); // ever inserted
+    for step in steps {
+        match step {
+            Step::Insert(shard, at) => {
+                let number = all.len();
+                let before = queues.next_wake();
+                let inserted = queues.insert(shard, Timestamp(at), number);
+                let is_earlier = Timestamp(at) < before;
+                assert_eq!(inserted.must_wake, is_earlier);
+                if is_earlier {
+                    assert_eq!(queues.next_wake(), Timestamp(at));
+                }
+                all.push(((at, number), inserted.id));
+                list.insert((at, number));
+            }
+            Step::Remove(number) if !all.is_empty() => {
+                let (key, id) = all[number % all.len()];
+                let removed = queues.remove(id);
+                assert_eq!(removed.is_some(), list.remove(&key));
+            }
+            Step::Remove(_) => {}
+            Step::Take(now, most) => {
+                let due = list.iter().filter(|(at, _)| *at <= now).count();
+                let taken = queues.take_due(Timestamp(now), most);
+                assert_eq!(taken.len(), due.min(most));
+                let in_order = |two: &[usize]| {
+                    let [one, other] = [two[0], two[1]].map(|number| all[number]);
+                    one.0 < other.0 || one.0 .0 == other.0 .0 && one.1.shard != other.1.shard
+                };
+                assert!(taken.windows(2).all(in_order));
+                for number in taken {
+                    assert!(list.remove(&all[number].0));
+                }
+                let next = list.first().map_or(NEVER, |first| first.0);
+                assert_eq!(queues.next_wake(), Timestamp(next));
+            }
+        }
+        if let Some(&(at, _)) = list.first() {
+            assert!(queues.next_wake() <= Timestamp(at));
+        }
+    }
+    assert_eq!(queues.take_due(Timestamp(NEVER - 1), ALL).len(), list.len());
+    assert_eq!(queues.next_wake(), Timestamp::NONE);
 }

@@ -1,0 +1,363 @@
+//! Waiting on a condition variable under a context.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use go_context::crossbeam_channel::{bounded, unbounded, Receiver, Sender};
+use go_context::{Context, CustomContext, Error};
+
+use support::blocked::{block, receive, start, LIMIT};
+
+type Pair<T> = Arc<(Mutex<T>, Condvar)>;
+
+fn pair<T>(value: T) -> Pair<T> {
+    Arc::new((Mutex::new(value), Condvar::new()))
+}
+
+/// Waits until the flag is set.
+fn wait_for(ctx: &Context, pair: &Pair<bool>) -> Result<bool, Error> {
+    ctx.wait_while(pair, |set| !*set).map(|set| *set)
+}
+
+/// As a call that another thread can make.
+fn waiting(ctx: &Context, pair: &Pair<bool>) -> impl FnOnce() -> Result<bool, Error> + Send {
+    let (ctx, pair) = (ctx.clone(), pair.clone());
+    move || wait_for(&ctx, &pair)
+}
+
+fn set(pair: &Pair<bool>) {
+    *pair.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    pair.1.notify_all();
+}
+
+#[track_caller]
+fn eventually(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "it never comes");
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+#[test]
+fn what_holds_already_is_not_waited_for() {
+    let (ctx, _cancel) = Context::background().with_cancel();
+    for ctx in [ctx, Context::background()] {
+        let pair = pair(7);
+        let mut asked = 0;
+        let mut guard = ctx
+            .wait_while(&pair, |value| {
+                asked += 1;
+                *value != 7
+            })
+            .unwrap();
+        *guard += 1; // it is the guard of the pair's mutex
+        assert!(pair.0.try_lock().is_err());
+        drop(guard);
+        assert_eq!(*pair.0.lock().unwrap(), 8);
+        assert_eq!(asked, 1);
+    }
+}
+
+#[test]
+fn a_notification_wakes() {
+    let (ctx, _cancel) = Context::background().with_cancel();
+    for ctx in [ctx, Context::background()] {
+        let pair = pair(false);
+        let result = block(waiting(&ctx, &pair));
+        set(&pair);
+        assert_eq!(receive(&result), Ok(true));
+    }
+}
+
+#[test]
+fn a_notification_that_changes_nothing_does_not_end_the_wait() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(false);
+    let result = block(waiting(&ctx, &pair));
+    pair.1.notify_all();
+    assert!(result.try_recv().is_err());
+    cancel.cancel();
+    assert_eq!(receive(&result), Err(Error::Canceled));
+}
+
+#[test]
+fn cancelling_wakes() {
+    let (parent, cancel) = Context::background().with_cancel();
+    let (child, _cancel) = parent.with_timeout(Duration::from_secs(3600));
+    let pair = pair(false);
+    let results = [&parent, &child].map(|ctx| block(waiting(ctx, &pair)));
+    cancel.cancel();
+    for result in results {
+        assert_eq!(receive(&result), Err(Error::Canceled));
+    }
+}
+
+#[test]
+fn cancelling_wakes_whether_the_wait_has_begun_or_not() {
+    for _ in 0..2000 {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let pair = pair(false);
+        let result = start(waiting(&ctx, &pair));
+        cancel.cancel();
+        assert_eq!(receive(&result), Err(Error::Canceled));
+    }
+}
+
+#[test]
+fn cancelling_wakes_who_is_about_to_wait() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(());
+    let result = start(move || {
+        let ended = ctx.wait_while(&pair, |()| {
+            cancel.cancel();
+            // Time to wake nobody, for whoever does so without the mutex.
+            thread::sleep(Duration::from_millis(20));
+            true
+        });
+        ended.is_err()
+    });
+    assert!(receive(&result));
+}
+
+/// Go's `ExampleAfterFunc_cond`: many wait on one variable, each for its own time.
+#[test]
+fn each_has_its_own_deadline() {
+    let pair = pair(false);
+    let results: Vec<_> = (1..=4)
+        .map(|timeout| {
+            let timeout = Duration::from_millis(timeout);
+            let (ctx, _cancel) = Context::background().with_timeout(timeout);
+            let pair = pair.clone();
+            start(move || wait_for(&ctx, &pair))
+        })
+        .collect();
+    let (patient, cancel) = Context::background().with_cancel();
+    let patient = block(waiting(&patient, &pair));
+    for result in results {
+        assert_eq!(receive(&result), Err(Error::DeadlineExceeded));
+    }
+    assert!(patient.try_recv().is_err());
+    drop(cancel);
+    set(&pair);
+    assert_eq!(receive(&patient), Ok(true));
+}
+
+#[test]
+fn done_wins_over_what_holds() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    cancel.cancel();
+    assert_eq!(wait_for(&ctx, &pair(true)), Err(Error::Canceled));
+
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(());
+    let ended = ctx.wait_while(&pair, |()| {
+        cancel.cancel();
+        false
+    });
+    assert_eq!(ended.err(), Some(Error::Canceled));
+    assert!(pair.0.try_lock().is_ok());
+}
+
+/// Where it went to one who returns with an error, another has to be woken.
+#[test]
+fn a_notification_is_not_lost_with_a_wait_that_ended() {
+    for _ in 0..1000 {
+        let items = pair(0_u32);
+        let (ctx, cancel) = Context::background().with_cancel();
+        let take = |ctx: &Context| {
+            let (ctx, items) = (ctx.clone(), items.clone());
+            move || {
+                let taken = ctx.wait_while(&items, |items| *items == 0);
+                taken.map(|mut items| *items -= 1)
+            }
+        };
+        let hasty = start(take(&ctx));
+        let patient = start(take(&Context::background()));
+        let race = start(move || cancel.cancel());
+        *items.0.lock().unwrap() += 1;
+        items.1.notify_one();
+        receive(&race);
+        if receive(&hasty).is_ok() {
+            *items.0.lock().unwrap() += 1;
+            items.1.notify_one();
+        }
+        assert_eq!(receive(&patient), Ok(()));
+        assert_eq!(*items.0.lock().unwrap(), 0);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_wait() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(false);
+    let result = block(waiting(&ctx, &pair));
+    set(&pair);
+    assert_eq!(receive(&result), Ok(true));
+    assert_eq!(wait_for(&ctx, &pair), Ok(true));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        drop(ctx.wait_while(&pair, |_| panic!("in the condition")));
+    }));
+    assert!(panicked.is_err());
+    // A function that the context would still run has to hold the pair in some way. The thread that
+    // waited may have yet to drop its own.
+    eventually(|| Arc::strong_count(&pair) == 1);
+    assert_eq!(Arc::weak_count(&pair), 0);
+    cancel.cancel();
+}
+
+#[test]
+fn a_pair_that_is_poisoned_is_locked_all_the_same() {
+    let (ctx, _cancel) = Context::background().with_cancel();
+    let pair = pair(false);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        drop(ctx.wait_while(&pair, |_| panic!("in the condition")));
+    }));
+    assert!(panicked.is_err());
+    assert!(pair.0.is_poisoned());
+    // A notification that changes nothing does not end the wait here either.
+    let looks = Arc::new(AtomicUsize::new(0));
+    let result = block({
+        let (pair, looks) = (pair.clone(), looks.clone());
+        move || {
+            let set = ctx.wait_while(&pair, |set| {
+                looks.fetch_add(1, Ordering::Relaxed);
+                !*set
+            });
+            set.map(|set| *set)
+        }
+    });
+    pair.1.notify_all();
+    eventually(|| looks.load(Ordering::Relaxed) == 2 || !result.is_empty());
+    set(&pair);
+    assert_eq!(receive(&result), Ok(true));
+    assert!(pair.0.is_poisoned());
+}
+
+#[test]
+fn a_poisoned_pair_does_not_keep_a_cancellation_from_waking() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(false);
+    let result = block(waiting(&ctx, &pair));
+    let poison = pair.clone();
+    let poisoned = start(move || {
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _guard = poison.0.lock().unwrap();
+            panic!("with the mutex held")
+        }));
+        panicked.is_err() && poison.0.is_poisoned()
+    });
+    assert!(receive(&poisoned));
+    cancel.cancel();
+    assert_eq!(receive(&result), Err(Error::Canceled));
+}
+
+#[test]
+fn the_end_of_a_custom_context_wakes() {
+    for noise in [0, 3] {
+        let (open, done) = unbounded();
+        (0..noise).for_each(|_| open.send(()).unwrap());
+        let ctx = Context::custom(Closing { done, deaf: false });
+        let pair = pair(false);
+        let result = block(waiting(&ctx, &pair));
+        // Messages in a done channel say nothing.
+        (0..noise).for_each(|_| open.send(()).unwrap());
+        assert!(result.try_recv().is_err());
+        drop(open);
+        assert_eq!(receive(&result), Err(Error::Canceled));
+    }
+}
+
+#[test]
+fn all_who_wait_under_one_context_are_woken() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(false);
+    let results = [(); 32].map(|()| block(waiting(&ctx, &pair)));
+    cancel.cancel();
+    for result in results {
+        assert_eq!(receive(&result), Err(Error::Canceled));
+    }
+}
+
+#[test]
+fn std_waits_on_the_same_pair() {
+    let pair = pair(false);
+    let by_std = block({
+        let pair = pair.clone();
+        move || {
+            let guard = pair.0.lock().unwrap();
+            *pair.1.wait_while(guard, |set| !*set).unwrap()
+        }
+    });
+    let (ctx, cancel) = Context::background().with_cancel();
+    let result = block(waiting(&ctx, &pair));
+    cancel.cancel();
+    assert_eq!(receive(&result), Err(Error::Canceled));
+    set(&pair);
+    assert!(receive(&by_std));
+}
+
+#[test]
+fn done_wins_when_the_mutex_comes_free() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let pair = pair(true);
+    let held = pair.0.lock().unwrap();
+    let result = block(waiting(&ctx, &pair));
+    cancel.cancel();
+    drop(held);
+    assert_eq!(receive(&result), Err(Error::Canceled));
+}
+
+/// The context may be done, and the function that wakes on its way, when nobody has the pair any
+/// more.
+#[test]
+fn what_is_in_the_pair_is_dropped() {
+    for _ in 0..200 {
+        let (held, dropped) = bounded::<()>(0);
+        let (ctx, cancel) = Context::background().with_cancel();
+        let pair = pair::<Sender<()>>(held);
+        let result = start(move || ctx.wait_while(&pair, |_| true).map(drop));
+        cancel.cancel();
+        assert_eq!(receive(&result), Err(Error::Canceled));
+        let end = dropped.recv_timeout(LIMIT).unwrap_err();
+        assert!(end.is_disconnected());
+    }
+}
+
+/// A context that is done when a channel closes, and calls nobody if it is deaf.
+struct Closing {
+    done: Receiver<()>,
+    deaf: bool,
+}
+
+impl CustomContext for Closing {
+    fn done(&self) -> Receiver<()> {
+        self.done.clone()
+    }
+    fn err(&self) -> Option<Error> {
+        None
+    }
+    fn after_func(&self, _: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
+        self.deaf.then(|| Box::new(|| ()) as _)
+    }
+}
+
+/// A custom context that breaks its promise to call harms only itself: the notification by which it
+/// learns that it is done goes on to the next.
+#[test]
+fn a_notification_that_comes_to_a_context_that_is_done_is_handed_on() {
+    let (open, done) = bounded(0);
+    let deaf = Context::custom(Closing { done, deaf: true });
+    let pair = pair(false);
+    let background = Context::background();
+    let [ended, next] = [&deaf, &background].map(|ctx| block(waiting(ctx, &pair)));
+    drop(open);
+    *pair.0.lock().unwrap() = true;
+    pair.1.notify_one();
+    assert_eq!(receive(&next), Ok(true));
+    pair.1.notify_one(); // if it was the next that came first
+    assert_eq!(receive(&ended), Err(Error::Canceled));
+}

@@ -1,0 +1,101 @@
+//! `context/context_test.go`: tests that in Go look into a context's set of children.
+//!
+//! Here the set is seen by what it does. A custom context is asked for a watch while it has
+//! children, and the watch is called off when the last one leaves.
+
+use std::sync::Arc;
+
+use go_context::crossbeam_channel::bounded;
+use go_context::{Cause, Context, Error};
+
+use super::common::{
+    assert_done, assert_nothing_more, assert_open, cause, Name, Service, VERY_LONG,
+};
+
+#[test]
+fn parent_finishes_child() {
+    let (parent, cancel) = Context::background().with_cancel();
+    let (child, _cancel_child) = parent.with_cancel();
+    let value = parent.with_value(Name("key"), "value");
+    let (timed, _cancel_timed) = value.with_timeout(VERY_LONG);
+    let (held, holder) = bounded::<()>(0);
+    let after = parent.after_func(move || drop(held));
+    let tree = [&parent, &child, &value, &timed];
+    tree.into_iter().for_each(assert_open);
+
+    cancel.cancel();
+    tree.into_iter()
+        .for_each(|ctx| assert_done(ctx, Error::Canceled));
+    assert!(!after.stop(), "the parent still has its callback");
+    assert_nothing_more(&holder);
+    assert_done(&parent.with_value(Name("key"), "late"), Error::Canceled);
+}
+
+#[test]
+fn child_finishes_first_background() {
+    let parent = Context::background();
+    let (child, cancel_child) = parent.with_cancel();
+    [&parent, &child].into_iter().for_each(assert_open);
+
+    cancel_child.cancel();
+    assert_done(&child, Error::Canceled);
+    assert_open(&parent);
+}
+
+#[test]
+fn child_finishes_first_cancellable() {
+    let (parent, _cancel) = Context::background().with_cancel();
+    let (child, cancel_child) = parent.with_cancel_cause();
+    [&parent, &child].into_iter().for_each(assert_open);
+
+    let why = cause("child");
+    let kept = Arc::downgrade(&why);
+    cancel_child.cancel(why);
+    assert_done(&child, Error::Canceled);
+    assert_open(&parent);
+
+    drop((child, cancel_child));
+    assert!(kept.upgrade().is_none(), "the parent holds its child");
+    assert_open(&parent);
+}
+
+#[test]
+fn cancel_removes_with_cancel() {
+    let parent = Service::new();
+    let ctx = parent.context();
+    assert_eq!(parent.registered(), 0);
+    let (_child, cancel_child) = ctx.with_cancel();
+    assert_eq!(parent.registered(), 1);
+    cancel_child.cancel();
+    assert_eq!(parent.registered(), 0);
+}
+
+#[test]
+fn cancel_removes_with_timeout() {
+    let parent = Service::new();
+    let ctx = parent.context();
+    assert_eq!(parent.registered(), 0);
+    let (_child, cancel_child) = ctx.with_timeout(VERY_LONG);
+    assert_eq!(parent.registered(), 1);
+    cancel_child.cancel();
+    assert_eq!(parent.registered(), 0);
+}
+
+#[test]
+fn cancel_removes_after_func() {
+    let parent = Service::new();
+    let ctx = parent.context();
+    assert_eq!(parent.registered(), 0);
+    let after = ctx.after_func(|| ());
+    assert_eq!(parent.registered(), 1);
+    assert!(after.stop());
+    assert_eq!(parent.registered(), 0);
+
+    // And under a parent of the crate's own, what the function owns goes with it.
+    let (ctx, _cancel) = Context::background().with_cancel();
+    let owned: Cause = cause("owned");
+    let kept = Arc::downgrade(&owned);
+    let after = ctx.after_func(move || drop(owned));
+    assert!(after.stop());
+    assert!(kept.upgrade().is_none(), "a stopped callback is kept");
+}

@@ -1,0 +1,53 @@
+//! Scripts for several threads, found by fuzzing, played again: whatever order things happen in, the
+//! contract holds.
+//!
+//! `.ci/fuzz` looks for more. What it finds to fail goes in here as well, to be told line by line.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use go_context::crossbeam_channel::{unbounded, RecvTimeoutError};
+use proptest::prelude::*;
+use support::script;
+
+/// Far more than a script takes, so that a hang becomes a failure.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn scripts_of_several_threads_keep_the_contract() {
+    let dir = support::root().join("tests/corpus");
+    let files = fs::read_dir(&dir).expect("the scripts are part of the tests");
+    let mut scripts: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    scripts.sort();
+    assert!(scripts.len() >= 50, "some are missing: {}", scripts.len());
+
+    let (tell, told) = unbounded();
+    let player = thread::spawn(move || {
+        for script in &scripts {
+            tell.send(script.clone()).unwrap();
+            let bytes = fs::read(script).unwrap();
+            // Who is first is another matter each time, and the short ones are all about that.
+            let rounds = (400 / (1 + bytes.len())).clamp(2, 20);
+            (0..rounds).for_each(|_| script::play(&bytes));
+        }
+    });
+    let mut last = dir;
+    loop {
+        match told.recv_timeout(LIMIT) {
+            Ok(script) => last = script,
+            Err(RecvTimeoutError::Timeout) => panic!("{} hangs", last.display()),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    assert!(player.join().is_ok(), "{} fails", last.display());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_a_script(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        script::play(&bytes);
+    }
+}

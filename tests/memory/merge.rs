@@ -1,0 +1,50 @@
+//! What a context keeps of a million that were merged with it and are gone: nothing.
+//!
+//! It reads the memory of the whole process, so it is the only test of its file.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+
+use go_context::crossbeam_channel::TryRecvError;
+use go_context::Context;
+use support::process::in_child_alone;
+use support::test_name;
+
+/// The memory of the process that is in use, in bytes.
+fn resident() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+/// Merges, in each way in which a merge can come and go.
+fn merge(server: &Context, round: usize) {
+    let (request, end_request) = Context::background().with_cancel();
+    let (merged, cancel) = match round % 2 {
+        0 => request.merge(server),
+        _ => server.merge(&request),
+    };
+    match round % 8 / 2 {
+        0 => {}
+        1 => cancel.cancel(),
+        2 => end_request.cancel(),
+        _ => assert_eq!(merged.done().try_recv(), Err(TryRecvError::Empty)),
+    }
+}
+
+#[test]
+fn a_million_merges_leave_nothing_behind_in_a_context_that_stays() {
+    in_child_alone(test_name!(), || {
+    let (server, _cancel) = Context::background().with_cancel();
+    // One that stays, or the table would be given back whenever it is empty.
+    let (other, _cancel) = server.with_cancel();
+    assert_eq!(other.err(), None);
+    (0..50_000).for_each(|round| merge(&server, round));
+    let before = resident();
+    (0..1_000_000).for_each(|round| merge(&server, round));
+    let grown = resident().saturating_sub(before);
+    // A pointer left behind by each would be eight megabytes, a context ten times that.
+    assert!(grown < 4 << 20, "{grown} bytes more than before");
+    });
+}

@@ -1,0 +1,84 @@
+//! Calls that block: what several tests need to start them, to see that they do, and to wait for
+//! their end.
+
+use std::thread;
+use std::time::Duration;
+
+use go_context::crossbeam_channel::{bounded, Receiver};
+
+/// Only a hang takes as long.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits for a message.
+#[track_caller]
+pub fn receive<T>(receiver: &Receiver<T>) -> T {
+    let message = receiver.recv_timeout(LIMIT);
+    message.expect("nothing came, or nobody is left to send it")
+}
+
+/// Runs a call on a thread of its own. [`receive`] waits for the result.
+pub fn start<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (result, receiver) = bounded(1);
+    thread::spawn(move || result.send(call()));
+    receiver
+}
+
+/// Runs a call on a thread of its own, and returns when it is blocked.
+///
+/// Only Linux tells. Elsewhere the call may just as well have yet to begin, which must make no
+/// difference to what is asked of it.
+#[track_caller]
+pub fn block<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (begins, begun) = bounded(1);
+    let result = start(move || {
+        begins.send(state::of_this_thread()).unwrap();
+        drop(begins);
+        call()
+    });
+    state::wait_until_asleep(receive(&begun));
+    result
+}
+
+#[cfg(target_os = "linux")]
+mod state {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    pub(super) fn of_this_thread() -> PathBuf {
+        let thread = fs::read_link("/proc/thread-self").unwrap();
+        ["/proc".as_ref(), thread.as_path(), "status".as_ref()]
+            .iter()
+            .collect()
+    }
+
+    /// A thread may also sleep for a moment on its way, so it has to stay asleep.
+    #[track_caller]
+    pub(super) fn wait_until_asleep(thread: PathBuf) {
+        let start = Instant::now();
+        let mut last = None;
+        let mut looks = 0;
+        while looks < 3 {
+            assert!(start.elapsed() < super::LIMIT, "the call does not block");
+            // One that has ended says nothing, and is an error of the test.
+            let status = fs::read_to_string(&thread).expect("the call ends at once");
+            let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+            let asleep = field("State:\tS").and(field("voluntary_ctxt_switches:"));
+            let asleep = asleep.map(String::from);
+            looks = match asleep.is_some() && asleep == last {
+                true => looks + 1,
+                false => 0,
+            };
+            last = asleep;
+            thread::sleep(Duration::from_micros(300));
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod state {
+    pub(super) fn of_this_thread() {}
+
+    pub(super) fn wait_until_asleep((): ()) {}
+}

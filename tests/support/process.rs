@@ -1,0 +1,252 @@
+//! Tests that run themselves again, as child processes.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+#[cfg(unix)]
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{channel, Receiver};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[cfg(unix)]
+use rustix::process::{getpid, kill_process, Pid, Signal};
+
+/// Only a child process that hangs takes this long. Longer than the waits within one, so that the
+/// child reports what hangs.
+pub const LIMIT: Duration = Duration::from_secs(180);
+
+/// Set to the name of a test in its child processes.
+const ROLE: &str = "GO_CONTEXT_TEST";
+/// Set to the variant of a child process, if there are several.
+const VARIANT: &str = "GO_CONTEXT_TEST_VARIANT";
+
+/// Begins each line that a child process reports; the test harness prints as well.
+const MARK: &str = "child: ";
+const BEGUN: &str = "begun";
+const ENDED: &str = "ended";
+
+/// The name of the test in which this is written, with its modules.
+#[macro_export]
+macro_rules! test_name {
+    () => {{
+        fn here() {}
+        $crate::process::name_of(&here)
+    }};
+}
+
+/// The name of the test in which a function is defined.
+#[doc(hidden)]
+pub fn name_of<F>(_: &F) -> &'static str {
+    let path = std::any::type_name::<F>();
+    let path = path.trim_end_matches("::here");
+    let path = path.trim_end_matches("::{{closure}}");
+    path.split_once("::").expect("a path within a crate").1
+}
+
+/// Starts a child process that runs `role`. Call it in a test, with [`test_name!`].
+///
+/// The child process runs the same test. There `role` is run, and `None` returned.
+pub fn child(test: &str, role: impl FnOnce()) -> Option<Process> {
+    child_of(&[], test, role)
+}
+
+/// A process in which no signal is ignored. In one that a script has started in the background SIGINT
+/// is, and so it would be in all that it starts. GNU's `env` can undo that.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let with_defaults = |program: &OsStr| {
+        let mut env = Command::new("env");
+        env.arg("--default-signal").arg(program);
+        env
+    };
+    match with_defaults("true".as_ref()).output() {
+        Ok(tried) if tried.status.success() => with_defaults(program.as_ref()),
+        _ => Command::new(program),
+    }
+}
+
+/// [`child`], where the process is started by another program: it replaces itself with what is
+/// appended to its arguments.
+pub fn child_of(starter: &[&str], test: &str, role: impl FnOnce()) -> Option<Process> {
+    if env::var_os(ROLE).is_some_and(|role| role == test) {
+        say(BEGUN);
+        role();
+        say(ENDED);
+        return None;
+    }
+    let executable = env::current_exe().unwrap();
+    let mut command = match starter.split_first() {
+        Some((program, arguments)) => {
+            let mut command = command(program);
+            command.args(arguments).arg(executable);
+            command
+        }
+        None => command(executable),
+    };
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(ROLE, test);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (tell, said) = channel();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if let Some((_, said)) = line.split_once(MARK) {
+                let _ = tell.send(said.to_string());
+            }
+        }
+    });
+    let mut process = Process { child, said };
+    process.expect(BEGUN);
+    Some(process)
+}
+
+/// Runs `role` in a child process, which must succeed.
+pub fn in_child(test: &str, role: impl FnOnce()) {
+    if let Some(mut process) = child(test, role) {
+        process.ends();
+    }
+}
+
+/// Runs `role` in a child process for each variant, with that as its argument. Each must succeed.
+///
+/// They are started by another program, as in [`child_of`].
+pub fn in_child_each(starter: &[&str], test: &str, variants: &[&str], role: impl Fn(&str)) {
+    for variant in variants {
+        let set = format!("{VARIANT}={variant}");
+        let starter: Vec<_> = starter.iter().chain(&["env", &set]).copied().collect();
+        let process = child_of(&starter, test, || role(&env::var(VARIANT).unwrap()));
+        let Some(mut process) = process else { return };
+        process.ends();
+    }
+}
+
+/// Runs `role` like [`in_child`], [`one_at_a_time`].
+pub fn in_child_alone(test: &str, role: impl FnOnce()) {
+    let _turn = one_at_a_time();
+    in_child(test, role);
+}
+
+/// Waits until no other test of this process holds what this returns, so that child processes which
+/// measure something do not disturb each other.
+///
+/// `cargo nextest` runs each test in a process of its own, and so several of them at a time.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub struct Process {
+    child: std::process::Child,
+    said: Receiver<String>,
+}
+
+impl Process {
+    /// The next thing that the child says.
+    #[track_caller]
+    pub fn says(&mut self) -> String {
+        match self.said.recv_timeout(LIMIT) {
+            Ok(said) => said,
+            Err(_) => panic!("it says nothing more: {:?}", self.child.try_wait()),
+        }
+    }
+
+    #[track_caller]
+    pub fn expect(&mut self, text: &str) {
+        assert_eq!(self.says(), text);
+    }
+
+    #[cfg(unix)]
+    pub fn send(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Has the child go on from [`wait_for_word`].
+    pub fn go_on(&mut self) {
+        writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
+    }
+
+    /// How the child ends.
+    #[track_caller]
+    pub fn status(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < LIMIT, "the process does not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The child has done all that it has to do, and says nothing more before it ends well.
+    #[track_caller]
+    pub fn ends(&mut self) {
+        self.expect(ENDED);
+        assert!(self.status().success());
+    }
+
+    /// A signal kills the child, and it says nothing more.
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn is_killed(&mut self, signal: Signal) {
+        let status = self.status();
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
+        let more = self.said.recv_timeout(LIMIT);
+        assert!(more.is_err(), "{more:?}");
+    }
+
+    #[track_caller]
+    pub fn exits(&mut self, code: i32) {
+        assert_eq!(self.status().code(), Some(code));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Tells the test something.
+pub fn say(text: &str) {
+    // Past the test harness, which keeps back what is printed, and behind what it has printed.
+    let mut stdout = io::stdout().lock();
+    write!(stdout, "\n{MARK}{text}\n").unwrap();
+    stdout.flush().unwrap();
+}
+
+/// Waits for the test to say [`Process::go_on`].
+pub fn wait_for_word() {
+    assert_ne!(io::stdin().read_line(&mut String::new()).unwrap(), 0);
+}
+
+/// Sends this process a signal, as others do: any thread may get it, at any time from now on.
+#[cfg(unix)]
+pub fn kill_self(signal: Signal) {
+    kill_process(getpid(), signal).unwrap();
+}
+
+#[track_caller]
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The names of the threads of this process.
+pub fn threads() -> Vec<String> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    // One that ends meanwhile has no name any more.
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.map(|name| name.trim_end().to_string()).collect()
+}

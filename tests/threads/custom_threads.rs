@@ -1,0 +1,234 @@
+//! How many threads it takes to watch custom contexts.
+//!
+//! It counts the threads of the whole process, so it is the only test of its file.
+
+use std::fs;
+use std::mem;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
+use go_context::{AfterFunc, CancelFunc, Context, CustomContext, Error};
+use support::process::in_child_alone;
+use support::test_name;
+
+/// Far more than any wait here takes, so that a hang becomes a failure.
+const LIMIT: Duration = Duration::from_secs(60);
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// A context with its own channel; with a list of whom to tell, if it does that itself.
+struct Own {
+    done: Receiver<()>,
+    list: Option<Arc<Mutex<Vec<Task>>>>,
+}
+
+impl CustomContext for Own {
+    fn done(&self) -> Receiver<()> {
+        self.done.clone()
+    }
+
+    fn err(&self) -> Option<Error> {
+        (self.done.try_recv() == Err(TryRecvError::Disconnected)).then_some(Error::Canceled)
+    }
+
+    fn after_func(&self, f: Task) -> Option<Task> {
+        self.list.as_ref()?.lock().unwrap().push(f);
+        Some(Box::new(|| ()))
+    }
+}
+
+/// A context that hands on the channel of another.
+struct Shell(Context);
+
+impl CustomContext for Shell {
+    fn wrapped(&self) -> Option<&Context> {
+        Some(&self.0)
+    }
+
+    fn done(&self) -> Receiver<()> {
+        self.0.done()
+    }
+
+    fn err(&self) -> Option<Error> {
+        self.0.err()
+    }
+}
+
+/// A context that hands on a channel that was asked for on whatever thread.
+struct Handed(Context, Receiver<()>);
+
+impl CustomContext for Handed {
+    fn wrapped(&self) -> Option<&Context> {
+        Some(&self.0)
+    }
+
+    fn done(&self) -> Receiver<()> {
+        self.1.clone()
+    }
+
+    fn err(&self) -> Option<Error> {
+        self.0.err()
+    }
+}
+
+/// Has the context prepare for many threads that derive from it.
+fn crowd(ctx: &Context) {
+    for _ in 0..3 {
+        let derive = || (0..100).for_each(|_| drop(ctx.with_cancel()));
+        thread::scope(|s| drop(s.spawn(derive).join()));
+    }
+}
+
+/// Children of all kinds that need no thread of their own.
+type Family = (Vec<(Context, CancelFunc)>, Vec<AfterFunc>);
+
+fn family(ctx: &Context) -> Family {
+    let value = ctx.with_value(Tag, ());
+    let shell = Context::custom(Shell(ctx.clone()));
+    let children = (0..1000).map(|n| match n % 4 {
+        0 => ctx.with_cancel(),
+        1 => value.with_cancel(),
+        2 => shell.with_cancel(),
+        _ => Context::background().merge(ctx),
+    });
+    let callbacks = (0..1000).map(|_| ctx.after_func(|| ()));
+    (children.collect(), callbacks.collect())
+}
+
+#[derive(PartialEq, Eq)]
+struct Tag;
+
+impl go_context::Key for Tag {
+    type Value = ();
+}
+
+/// Takes the callbacks back, so that none needs a thread, and lets the children go.
+fn part((children, callbacks): Family) {
+    assert!(callbacks.iter().all(AfterFunc::stop));
+    drop(children);
+}
+
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Threads that have nothing to do end after a while.
+#[track_caller]
+fn wait_for_threads(expected: usize) {
+    let start = Instant::now();
+    while threads() != expected {
+        assert!(start.elapsed() < LIMIT, "{} threads", threads());
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn assert_end((children, callbacks): Family) {
+    for (child, _) in &children {
+        assert!(child.done().recv_timeout(LIMIT).is_err());
+        assert_eq!(child.err(), Some(Error::Canceled));
+    }
+    assert!(!callbacks.iter().any(AfterFunc::stop));
+}
+
+#[test]
+fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
+    in_child_alone(test_name!(), || {
+    let before = threads();
+
+    // One that hands on a channel of ours is not watched.
+    let (inner, cancel) = Context::background().with_cancel();
+    let shell = Context::custom(Shell(inner));
+    let children = family(&shell);
+    assert_eq!(threads(), before);
+    part(children);
+
+    // It may have been asked for on any thread, before or after others.
+    for asked_before in [false, true] {
+        let (inner, end_inner) = Context::background().with_cancel();
+        let _own = asked_before.then(|| inner.done());
+        let shells: Vec<Context> = (0..20)
+            .map(|_| {
+                let done = thread::scope(|s| s.spawn(|| inner.done()).join().unwrap());
+                Context::custom(Handed(inner.clone(), done))
+            })
+            .collect();
+        let mut families: Vec<Family> = shells.iter().map(family).collect();
+        wait_for_threads(before);
+        let ended = families.split_off(10);
+        families.into_iter().for_each(part);
+        for (_, callbacks) in &ended {
+            assert!(callbacks.iter().all(AfterFunc::stop));
+        }
+        end_inner.cancel();
+        for (children, _) in &ended {
+            assert!(children.iter().all(|(child, _)| child.err().is_some()));
+        }
+        assert_eq!(threads(), before);
+    }
+
+    // Nor is one that tells by itself.
+    let list = Arc::new(Mutex::new(Vec::new()));
+    let (close, done) = bounded(0);
+    let telling = Context::custom(Own {
+        done,
+        list: Some(list.clone()),
+    });
+    let mut children = family(&telling);
+    assert_eq!(threads(), before);
+    children
+        .1
+        .drain(..)
+        .for_each(|callback| assert!(callback.stop()));
+    drop(close);
+    let tell = mem::take(&mut *list.lock().unwrap());
+    tell.into_iter().for_each(|f| f());
+    assert_end(children);
+    assert_eq!(threads(), before);
+
+    // Others are, by one thread, from the first to the last. They are ten, so that one thread for
+    // all of them would not do.
+    let mut open = Vec::new();
+    let watched: Vec<Context> = (0..10)
+        .map(|_| {
+            let (close, done) = bounded(0);
+            open.push(close);
+            Context::custom(Own { done, list: None })
+        })
+        .collect();
+    assert_eq!(threads(), before);
+    let families: Vec<Family> = watched.iter().map(family).collect();
+    assert_eq!(threads(), before + 10);
+
+    // When they are gone nobody watches, and the threads end.
+    families.into_iter().for_each(part);
+    wait_for_threads(before);
+
+    // Nor when many threads have derived from them.
+    watched.iter().for_each(crowd);
+    wait_for_threads(before);
+    let (child, cancel_child) = thread::scope(|s| {
+        let derive = || watched[1].with_cancel();
+        s.spawn(derive).join().unwrap()
+    });
+    wait_for_threads(before + 1);
+    drop((child, cancel_child));
+    wait_for_threads(before);
+
+    // They come back when there is someone to tell again, and end when they have.
+    let (child, cancel_child) = watched[0].with_cancel();
+    assert_eq!(threads(), before + 1);
+    drop(open);
+    assert!(child.done().recv_timeout(LIMIT).is_err());
+    drop((child, cancel_child));
+    wait_for_threads(before);
+
+    // What is done is not watched.
+    let children: Vec<_> = watched.iter().map(Context::with_cancel).collect();
+    assert!(children.iter().all(|(child, _)| child.err().is_some()));
+    assert_eq!(threads(), before);
+    cancel.cancel();
+    assert_eq!(shell.err(), Some(Error::Canceled));
+    });
+}

@@ -1,0 +1,67 @@
+//! What a group leaves behind: no thread and no file.
+//!
+//! Both are counted for the whole process, so there is one test here. Only Linux tells which there
+//! are.
+
+use std::fs;
+use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use go_context::{Context, Scope};
+use support::process::in_child_alone;
+use support::test_name;
+
+/// Only a hang takes so long.
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_group_leaves_no_thread_and_no_file() {
+    in_child_alone(test_name!(), || {
+    let (threads, files) = (count("task"), count("fd"));
+    let endings: [fn(Scope<'_, '_, io::Error>); 6] = [
+        |_| {},
+        |s| for_all(s, |_| Ok(())),
+        |s| for_all(s, |_| Err(io::Error::other("no"))),
+        |s| for_all(s, |_| panic!("no")),
+        |s| {
+            s.set_limit(3);
+            for_all(s, |ctx| ctx.check().map_err(io::Error::from));
+        },
+        |s| {
+            for_all(s, |ctx| {
+                ctx.wait();
+                Ok(())
+            });
+            s.spawn(|_| -> io::Result<()> { Err(io::Error::other("enough")) });
+        },
+    ];
+    for round in 0..60 {
+        let (ctx, cancel) = Context::background().with_cancel();
+        if round % 7 == 0 {
+            cancel.cancel();
+        }
+        let group = || ctx.scope(endings[round % endings.len()]);
+        let _ = catch_unwind(AssertUnwindSafe(group));
+        assert_eq!(count("fd"), files);
+        // The last that a thread does, to drop its thread-locals and to leave the table of the
+        // system, comes a moment after.
+        let start = Instant::now();
+        while count("task") > threads {
+            assert!(start.elapsed() < LIMIT, "{} threads", count("task"));
+            thread::yield_now();
+        }
+    }
+    });
+}
+
+fn for_all(s: Scope<'_, '_, io::Error>, work: fn(&Context) -> io::Result<()>) {
+    for _ in 0..20 {
+        s.spawn(work);
+    }
+}
+
+fn count(what: &str) -> usize {
+    fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
+}
