@@ -101,10 +101,10 @@ fn assert_nothing_is_left(what: &str, mut act: impl FnMut()) {
 #[test]
 fn a_crowded_context_leaves_nothing_behind() {
     in_child_alone(test_name!(), || {
-    let (lasting, _cancel) = new(&Context::background());
-    assert_nothing_is_left("children of one that stays", || crowd(&lasting, 20_000));
-    assert_nothing_is_left("contexts of nobody", || come_and_go(&Context::background()));
-    assert_nothing_is_left("contexts below one that stays", || come_and_go(&lasting));
-    assert_eq!(lasting.err(), None);
+        let (lasting, _cancel) = new(&Context::background());
+        assert_nothing_is_left("children of one that stays", || crowd(&lasting, 20_000));
+        assert_nothing_is_left("contexts of nobody", || come_and_go(&Context::background()));
+        assert_nothing_is_left("contexts below one that stays", || come_and_go(&lasting));
+        assert_eq!(lasting.err(), None);
     });
 }

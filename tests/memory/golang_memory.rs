@@ -35,27 +35,27 @@ fn have_canceled_children(parent: &Context) -> Vec<(Context, CancelFunc)> {
 #[test]
 fn no_leak() {
     in_child_alone(test_name!(), || {
-    // Children that are gone have left nothing behind.
-    let (parent, _cancel) = Context::background().with_cancel();
-    let (first, _cancel_first) = parent.with_cancel();
-    assert_eq!(first.err(), None);
-    have_children(&parent);
-    let before = allocated_bytes();
-    have_children(&parent);
-    let growth = allocated_bytes().saturating_sub(before);
-    assert!(growth < SLACK, "{growth} bytes more");
+        // Children that are gone have left nothing behind.
+        let (parent, _cancel) = Context::background().with_cancel();
+        let (first, _cancel_first) = parent.with_cancel();
+        assert_eq!(first.err(), None);
+        have_children(&parent);
+        let before = allocated_bytes();
+        have_children(&parent);
+        let growth = allocated_bytes().saturating_sub(before);
+        assert!(growth < SLACK, "{growth} bytes more");
 
-    // Those that are cancelled and still held have left their parent: it has no room for them any
-    // more, so they take no more memory than children of nobody.
-    let before = allocated_bytes();
-    let orphans = have_canceled_children(&Context::background());
-    let alone = allocated_bytes() - before;
-    drop(orphans);
-    let (parent, _cancel) = Context::background().with_cancel();
-    let before = allocated_bytes();
-    let children = have_canceled_children(&parent);
-    let growth = (allocated_bytes() - before).saturating_sub(alone);
-    assert!(growth < SLACK, "{growth} bytes more");
-    drop(children);
+        // Those that are cancelled and still held have left their parent: it has no room for them any
+        // more, so they take no more memory than children of nobody.
+        let before = allocated_bytes();
+        let orphans = have_canceled_children(&Context::background());
+        let alone = allocated_bytes() - before;
+        drop(orphans);
+        let (parent, _cancel) = Context::background().with_cancel();
+        let before = allocated_bytes();
+        let children = have_canceled_children(&parent);
+        let growth = (allocated_bytes() - before).saturating_sub(alone);
+        assert!(growth < SLACK, "{growth} bytes more");
+        drop(children);
     });
 }

@@ -99,112 +99,112 @@ fn wait_for_callbacks(pending: &Arc<()>) {
 #[test]
 fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
     in_child_alone(test_name!(), || {
-    let (parent, _cancel) = Context::background().with_cancel();
-    // So that there is a table, which is not given back as a whole.
-    let (first, _cancel_first) = parent.with_cancel();
-    assert_eq!(first.err(), None);
+        let (parent, _cancel) = Context::background().with_cancel();
+        // So that there is a table, which is not given back as a whole.
+        let (first, _cancel_first) = parent.with_cancel();
+        assert_eq!(first.err(), None);
 
-    // The parent does not know them: they cost as much as those of nobody.
-    let (alone, _) = costs(|| have(&Context::background()));
-    let (unseen, left) = costs(|| have(&parent));
-    assert!(unseen < alone + SLACK, "{unseen} bytes, {alone} of nobody");
-    assert!(left < SLACK, "{left} bytes left");
-    // Nor does it when they are asked for their error.
-    let (asked, left_asked) = costs(|| {
-        let children = have(&parent);
-        assert!(children.iter().all(|(child, _)| child.err().is_none()));
-        children
-    });
-    assert!(asked < alone + SLACK, "{asked} bytes, {alone} of nobody");
-    assert!(left_asked < SLACK, "{left_asked} bytes left");
-    let (seen, left) = costs(|| {
-        let children = have(&parent);
-        children.iter().for_each(|(child, _)| drop(child.done()));
-        children
-    });
-    assert!(seen > unseen, "{seen} bytes, {unseen} unseen");
-    assert!(left < SLACK + CHILDREN * 64, "{left} bytes left");
+        // The parent does not know them: they cost as much as those of nobody.
+        let (alone, _) = costs(|| have(&Context::background()));
+        let (unseen, left) = costs(|| have(&parent));
+        assert!(unseen < alone + SLACK, "{unseen} bytes, {alone} of nobody");
+        assert!(left < SLACK, "{left} bytes left");
+        // Nor does it when they are asked for their error.
+        let (asked, left_asked) = costs(|| {
+            let children = have(&parent);
+            assert!(children.iter().all(|(child, _)| child.err().is_none()));
+            children
+        });
+        assert!(asked < alone + SLACK, "{asked} bytes, {alone} of nobody");
+        assert!(left_asked < SLACK, "{left_asked} bytes left");
+        let (seen, left) = costs(|| {
+            let children = have(&parent);
+            children.iter().for_each(|(child, _)| drop(child.done()));
+            children
+        });
+        assert!(seen > unseen, "{seen} bytes, {unseen} unseen");
+        assert!(left < SLACK + CHILDREN * 64, "{left} bytes left");
 
-    // Cancelled by themselves, they are not known to it either.
-    let (_, left) = costs(|| {
-        let children = have(&parent);
-        children.iter().for_each(|(_, cancel)| cancel.cancel());
-        assert!(children.iter().all(|(child, _)| child.err().is_some()));
-        children
-    });
-    assert!(left < SLACK, "{left} bytes left");
+        // Cancelled by themselves, they are not known to it either.
+        let (_, left) = costs(|| {
+            let children = have(&parent);
+            children.iter().for_each(|(_, cancel)| cancel.cancel());
+            assert!(children.iter().all(|(child, _)| child.err().is_some()));
+            children
+        });
+        assert!(left < SLACK, "{left} bytes left");
 
-    // Unseen deadlines have no timer.
-    let timeouts = || -> Vec<Pair> {
-        let bg = Context::background();
-        (0..CHILDREN).map(|_| bg.with_timeout(HOUR)).collect()
-    };
-    let (unarmed, left) = costs(timeouts);
-    assert!(
-        unarmed < alone + SLACK,
-        "{unarmed} bytes, {alone} of nobody"
-    );
-    assert!(left < SLACK, "{left} bytes left");
-
-    // Looked at by one while another cancels or drops, above or itself.
-    let rounds = 10_000;
-    let pending = Arc::new(());
-    let look = |round: usize, ctx: &Context| match round / 3 % 4 {
-        0 => drop(ctx.done()),
-        1 => drop(ctx.cause()),
-        2 => {
-            let pending = pending.clone();
-            ctx.after_func(move || drop(pending)).stop();
-        }
-        _ => drop(ctx.with_timeout(HOUR)),
-    };
-    let at_once: [(&str, &dyn Fn()); 2] = [
-        ("its own cancel", &|| {
-            race(rounds, |_| parent.with_cancel(), look, |_, c| c.cancel());
-            wait_for_callbacks(&pending);
-        }),
-        ("a cancel above", &|| {
-            let make = |_| {
-                let (middle, cancel) = parent.with_cancel();
-                (middle.with_cancel().0, cancel)
-            };
-            race(rounds, make, look, |_, cancel| cancel.cancel());
-            wait_for_callbacks(&pending);
-        }),
-    ];
-    for (what, act) in at_once {
-        act();
-        let (_, left) = costs(act);
-        // Threads for callbacks may still be there, as many as there were at once.
-        assert!(left < 2 * rounds, "{what}: {left} bytes left");
-    }
-
-    // Its timer is gone, whoever was first.
-    let (_, left) = costs(|| {
-        let make = |_| Context::background().with_timeout(HOUR);
-        let look =
-            |_: usize, ctx: &Context| assert!(ctx.check().is_ok() || ctx.cause().is_some());
-        race(4 * rounds, make, look, |_, cancel| cancel.cancel());
-    });
-    assert!(left < 4 * 1024, "a timer: {left} bytes left");
-
-    // Those that are still held when they have ended have no place with their parent, or its table
-    // would have grown, and stayed so when they are gone.
-    let (parent, _cancel) = Context::background().with_cancel();
-    let (first, _cancel_first) = parent.with_cancel();
-    assert_eq!(first.err(), None);
-    let (_, left) = costs(|| {
-        let kept = RefCell::new(Vec::with_capacity(2 * rounds));
-        let make = |_| {
-            let (child, cancel) = parent.with_cancel();
-            kept.borrow_mut().push(child.clone());
-            (child, cancel)
+        // Unseen deadlines have no timer.
+        let timeouts = || -> Vec<Pair> {
+            let bg = Context::background();
+            (0..CHILDREN).map(|_| bg.with_timeout(HOUR)).collect()
         };
-        let look = |_: usize, ctx: &Context| drop(ctx.done());
-        race(2 * rounds, make, look, |_, cancel| cancel.cancel());
-        kept
-    });
-    assert!(left < 1024, "a place with the parent: {left} bytes left");
-    assert_eq!(parent.err(), None);
+        let (unarmed, left) = costs(timeouts);
+        assert!(
+            unarmed < alone + SLACK,
+            "{unarmed} bytes, {alone} of nobody"
+        );
+        assert!(left < SLACK, "{left} bytes left");
+
+        // Looked at by one while another cancels or drops, above or itself.
+        let rounds = 10_000;
+        let pending = Arc::new(());
+        let look = |round: usize, ctx: &Context| match round / 3 % 4 {
+            0 => drop(ctx.done()),
+            1 => drop(ctx.cause()),
+            2 => {
+                let pending = pending.clone();
+                ctx.after_func(move || drop(pending)).stop();
+            }
+            _ => drop(ctx.with_timeout(HOUR)),
+        };
+        let at_once: [(&str, &dyn Fn()); 2] = [
+            ("its own cancel", &|| {
+                race(rounds, |_| parent.with_cancel(), look, |_, c| c.cancel());
+                wait_for_callbacks(&pending);
+            }),
+            ("a cancel above", &|| {
+                let make = |_| {
+                    let (middle, cancel) = parent.with_cancel();
+                    (middle.with_cancel().0, cancel)
+                };
+                race(rounds, make, look, |_, cancel| cancel.cancel());
+                wait_for_callbacks(&pending);
+            }),
+        ];
+        for (what, act) in at_once {
+            act();
+            let (_, left) = costs(act);
+            // Threads for callbacks may still be there, as many as there were at once.
+            assert!(left < 2 * rounds, "{what}: {left} bytes left");
+        }
+
+        // Its timer is gone, whoever was first.
+        let (_, left) = costs(|| {
+            let make = |_| Context::background().with_timeout(HOUR);
+            let look =
+                |_: usize, ctx: &Context| assert!(ctx.check().is_ok() || ctx.cause().is_some());
+            race(4 * rounds, make, look, |_, cancel| cancel.cancel());
+        });
+        assert!(left < 4 * 1024, "a timer: {left} bytes left");
+
+        // Those that are still held when they have ended have no place with their parent, or its table
+        // would have grown, and stayed so when they are gone.
+        let (parent, _cancel) = Context::background().with_cancel();
+        let (first, _cancel_first) = parent.with_cancel();
+        assert_eq!(first.err(), None);
+        let (_, left) = costs(|| {
+            let kept = RefCell::new(Vec::with_capacity(2 * rounds));
+            let make = |_| {
+                let (child, cancel) = parent.with_cancel();
+                kept.borrow_mut().push(child.clone());
+                (child, cancel)
+            };
+            let look = |_: usize, ctx: &Context| drop(ctx.done());
+            race(2 * rounds, make, look, |_, cancel| cancel.cancel());
+            kept
+        });
+        assert!(left < 1024, "a place with the parent: {left} bytes left");
+        assert_eq!(parent.err(), None);
     });
 }

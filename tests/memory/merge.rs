@@ -36,15 +36,15 @@ fn merge(server: &Context, round: usize) {
 #[test]
 fn a_million_merges_leave_nothing_behind_in_a_context_that_stays() {
     in_child_alone(test_name!(), || {
-    let (server, _cancel) = Context::background().with_cancel();
-    // One that stays, or the table would be given back whenever it is empty.
-    let (other, _cancel) = server.with_cancel();
-    assert_eq!(other.err(), None);
-    (0..50_000).for_each(|round| merge(&server, round));
-    let before = resident();
-    (0..1_000_000).for_each(|round| merge(&server, round));
-    let grown = resident().saturating_sub(before);
-    // A pointer left behind by each would be eight megabytes, a context ten times that.
-    assert!(grown < 4 << 20, "{grown} bytes more than before");
+        let (server, _cancel) = Context::background().with_cancel();
+        // One that stays, or the table would be given back whenever it is empty.
+        let (other, _cancel) = server.with_cancel();
+        assert_eq!(other.err(), None);
+        (0..50_000).for_each(|round| merge(&server, round));
+        let before = resident();
+        (0..1_000_000).for_each(|round| merge(&server, round));
+        let grown = resident().saturating_sub(before);
+        // A pointer left behind by each would be eight megabytes, a context ten times that.
+        assert!(grown < 4 << 20, "{grown} bytes more than before");
     });
 }

@@ -31,129 +31,129 @@ impl Key for Number {
 #[test]
 fn a_million_short_children_leave_nothing_with_their_parent() {
     in_child_alone(test_name!(), || {
-    let (parent, cancel) = Context::background()
-        .with_value(Number, "none".into())
-        .with_cancel();
-    let done = parent.done();
-    let parent = &parent;
+        let (parent, cancel) = Context::background()
+            .with_value(Number, "none".into())
+            .with_cancel();
+        let done = parent.done();
+        let parent = &parent;
 
-    // A context that nobody looks at is not known to its parent, so there are both kinds.
-    million("never looked at, cancelled", |_| {
-        let (child, cancel) = parent.with_cancel();
-        move || {
-            cancel.cancel();
-            drop(child);
-        }
-    });
-    million("never looked at, dropped", |_| {
-        let child = parent.with_cancel();
-        || drop(child)
-    });
-    million("looked at when it is cancelled", |_| {
-        let (child, cancel) = parent.with_cancel();
-        move || {
-            cancel.cancel();
-            assert!(child.err().is_some());
-        }
-    });
-    million("never looked at, with a timeout of its own", |number| {
-        let (child, cancel) = Context::background().with_timeout(HOUR);
-        move || {
-            if number % 2 == 0 {
+        // A context that nobody looks at is not known to its parent, so there are both kinds.
+        million("never looked at, cancelled", |_| {
+            let (child, cancel) = parent.with_cancel();
+            move || {
                 cancel.cancel();
+                drop(child);
             }
-            drop(child);
-        }
-    });
-    million("cancelled", |_| {
-        let (child, cancel) = parent.with_cancel();
-        assert_eq!(child.err(), None);
-        move || {
-            cancel.cancel();
-            drop(child);
-        }
-    });
-    million("dropped", |_| {
-        let child = parent.with_cancel();
-        assert_eq!(child.0.err(), None);
-        || drop(child)
-    });
-    million("cancelled with a cause", |number| {
-        let (child, cancel) = parent.with_cancel_cause();
-        assert_eq!(child.err(), None);
-        move || {
-            cancel.cancel(format!("number {number}"));
-            drop(child);
-        }
-    });
-    million("waited for and cancelled", |_| {
-        let (child, cancel) = parent.with_cancel();
-        let done = child.done();
-        move || {
-            cancel.cancel();
-            assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
-            drop(child);
-        }
-    });
-    million("waited for and dropped", |_| {
-        let child = parent.with_cancel();
-        let done = child.0.done();
-        move || {
-            drop(child);
-            assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
-        }
-    });
-    million("with a timeout, cancelled", |_| {
-        let (child, cancel) = parent.with_timeout(HOUR);
-        move || {
-            cancel.cancel();
-            drop(child);
-        }
-    });
-    million("with a timeout, dropped", |_| {
-        let child = parent.with_timeout(HOUR);
-        || drop(child)
-    });
-    million("with a function that is stopped", |_| {
-        let child = parent.with_cancel();
-        let function = child.0.after_func(|| unreachable!());
-        move || {
-            assert!(function.stop());
-            drop(child);
-        }
-    });
-    million("functions of the parent that are stopped", |_| {
-        let function = parent.after_func(|| unreachable!());
-        move || assert!(function.stop())
-    });
-    million("with a value", |number| {
-        let child = parent.with_value(Number, number.to_string());
-        move || assert_eq!(child.value(&Number), Some(&number.to_string()))
-    });
-    million("with a value and cancelled", |number| {
-        let (child, cancel) = parent.with_value(Number, number.to_string()).with_cancel();
-        assert_eq!(child.err(), None);
-        move || {
-            cancel.cancel();
-            assert_eq!(child.value(&Number), Some(&number.to_string()));
-        }
-    });
-    million("without cancellation", |_| {
-        let child = parent.without_cancel();
-        || drop(child)
-    });
-    million("cancelled below one without cancellation", |_| {
-        let (child, cancel) = parent.without_cancel().with_timeout(HOUR);
-        assert_eq!(child.err(), None);
-        move || {
-            cancel.cancel();
-            drop(child);
-        }
-    });
+        });
+        million("never looked at, dropped", |_| {
+            let child = parent.with_cancel();
+            || drop(child)
+        });
+        million("looked at when it is cancelled", |_| {
+            let (child, cancel) = parent.with_cancel();
+            move || {
+                cancel.cancel();
+                assert!(child.err().is_some());
+            }
+        });
+        million("never looked at, with a timeout of its own", |number| {
+            let (child, cancel) = Context::background().with_timeout(HOUR);
+            move || {
+                if number % 2 == 0 {
+                    cancel.cancel();
+                }
+                drop(child);
+            }
+        });
+        million("cancelled", |_| {
+            let (child, cancel) = parent.with_cancel();
+            assert_eq!(child.err(), None);
+            move || {
+                cancel.cancel();
+                drop(child);
+            }
+        });
+        million("dropped", |_| {
+            let child = parent.with_cancel();
+            assert_eq!(child.0.err(), None);
+            || drop(child)
+        });
+        million("cancelled with a cause", |number| {
+            let (child, cancel) = parent.with_cancel_cause();
+            assert_eq!(child.err(), None);
+            move || {
+                cancel.cancel(format!("number {number}"));
+                drop(child);
+            }
+        });
+        million("waited for and cancelled", |_| {
+            let (child, cancel) = parent.with_cancel();
+            let done = child.done();
+            move || {
+                cancel.cancel();
+                assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
+                drop(child);
+            }
+        });
+        million("waited for and dropped", |_| {
+            let child = parent.with_cancel();
+            let done = child.0.done();
+            move || {
+                drop(child);
+                assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
+            }
+        });
+        million("with a timeout, cancelled", |_| {
+            let (child, cancel) = parent.with_timeout(HOUR);
+            move || {
+                cancel.cancel();
+                drop(child);
+            }
+        });
+        million("with a timeout, dropped", |_| {
+            let child = parent.with_timeout(HOUR);
+            || drop(child)
+        });
+        million("with a function that is stopped", |_| {
+            let child = parent.with_cancel();
+            let function = child.0.after_func(|| unreachable!());
+            move || {
+                assert!(function.stop());
+                drop(child);
+            }
+        });
+        million("functions of the parent that are stopped", |_| {
+            let function = parent.after_func(|| unreachable!());
+            move || assert!(function.stop())
+        });
+        million("with a value", |number| {
+            let child = parent.with_value(Number, number.to_string());
+            move || assert_eq!(child.value(&Number), Some(&number.to_string()))
+        });
+        million("with a value and cancelled", |number| {
+            let (child, cancel) = parent.with_value(Number, number.to_string()).with_cancel();
+            assert_eq!(child.err(), None);
+            move || {
+                cancel.cancel();
+                assert_eq!(child.value(&Number), Some(&number.to_string()));
+            }
+        });
+        million("without cancellation", |_| {
+            let child = parent.without_cancel();
+            || drop(child)
+        });
+        million("cancelled below one without cancellation", |_| {
+            let (child, cancel) = parent.without_cancel().with_timeout(HOUR);
+            assert_eq!(child.err(), None);
+            move || {
+                cancel.cancel();
+                drop(child);
+            }
+        });
 
-    assert!(parent.err().is_none());
-    cancel.cancel();
-    assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
+        assert!(parent.err().is_none());
+        cancel.cancel();
+        assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
     });
 }
 

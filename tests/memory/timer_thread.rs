@@ -20,48 +20,48 @@ const HANGS: Duration = Duration::from_secs(60);
 #[test]
 fn a_hundred_thousand_timeouts_take_one_thread_and_leave_nothing() {
     in_child_alone(test_name!(), || {
-    let background = Context::background();
-    let mut threads = threads();
-    use_no_deadline();
-    assert_threads(&threads);
+        let background = Context::background();
+        let mut threads = threads();
+        use_no_deadline();
+        assert_threads(&threads);
 
-    let first = expired();
-    threads.push("go-ctx-timer".into());
-    assert_threads(&threads);
-    let idle = allocated_bytes();
+        let first = expired();
+        threads.push("go-ctx-timer".into());
+        assert_threads(&threads);
+        let idle = allocated_bytes();
 
-    let live = timeouts(&background);
-    assert_threads(&threads);
-    let armed = allocated_bytes();
-    for (_, cancel) in &live {
+        let live = timeouts(&background);
+        assert_threads(&threads);
+        let armed = allocated_bytes();
+        for (_, cancel) in &live {
+            cancel.cancel();
+        }
+        assert!(live
+            .iter()
+            .all(|(ctx, _)| ctx.err() == Some(Error::Canceled)));
+        // The contexts are still there. Their timers are not: each took at least an instant.
+        assert!(allocated_bytes() + COUNT * size_of::<Instant>() <= armed);
+        drop(live);
+        assert_nothing_left_since(idle);
+
+        drop(timeouts(&background));
+        assert_nothing_left_since(idle);
+
+        let (parent, cancel) = background.with_cancel();
+        let live = timeouts(&parent);
+        let armed = allocated_bytes();
         cancel.cancel();
-    }
-    assert!(live
-        .iter()
-        .all(|(ctx, _)| ctx.err() == Some(Error::Canceled)));
-    // The contexts are still there. Their timers are not: each took at least an instant.
-    assert!(allocated_bytes() + COUNT * size_of::<Instant>() <= armed);
-    drop(live);
-    assert_nothing_left_since(idle);
+        assert!(allocated_bytes() + COUNT * size_of::<Instant>() <= armed);
+        drop((live, parent, cancel));
+        assert_nothing_left_since(idle);
 
-    drop(timeouts(&background));
-    assert_nothing_left_since(idle);
+        let last = expired();
+        assert_threads(&threads);
+        drop((first, last));
 
-    let (parent, cancel) = background.with_cancel();
-    let live = timeouts(&parent);
-    let armed = allocated_bytes();
-    cancel.cancel();
-    assert!(allocated_bytes() + COUNT * size_of::<Instant>() <= armed);
-    drop((live, parent, cancel));
-    assert_nothing_left_since(idle);
-
-    let last = expired();
-    assert_threads(&threads);
-    drop((first, last));
-
-    let waiting = timeouts(&background);
-    assert_timer_sleeps();
-    drop(waiting);
+        let waiting = timeouts(&background);
+        assert_timer_sleeps();
+        drop(waiting);
     });
 }
 

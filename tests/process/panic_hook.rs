@@ -38,28 +38,28 @@ fn blow_up() -> ! {
 #[test]
 fn a_panic_hook_may_use_contexts_whoever_panics() {
     in_child(test_name!(), || {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if !info.payload().is::<OnPurpose>() {
-            return usual(info);
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !info.payload().is::<OnPurpose>() {
+                return usual(info);
+            }
+            let near = NEAR.lock().unwrap().clone().unwrap();
+            use_contexts(&near.ctx, &near.cancel);
+            near.used.send(()).unwrap();
+        }));
+        for (what, step) in STEPS {
+            let (ctx, cancel) = Context::background().with_cancel_cause();
+            let (used, uses) = bounded(100);
+            *NEAR.lock().unwrap() = Some(Near {
+                ctx: ctx.clone(),
+                cancel,
+                used,
+            });
+            let end = panic::catch_unwind(AssertUnwindSafe(|| step(&ctx)));
+            assert!(end.is_ok(), "{what}");
+            assert_eq!(uses.recv_timeout(LIMIT), Ok(()), "{what}");
+            assert_eq!(ctx.cause().unwrap().to_string(), "the hook's", "{what}");
         }
-        let near = NEAR.lock().unwrap().clone().unwrap();
-        use_contexts(&near.ctx, &near.cancel);
-        near.used.send(()).unwrap();
-    }));
-    for (what, step) in STEPS {
-        let (ctx, cancel) = Context::background().with_cancel_cause();
-        let (used, uses) = bounded(100);
-        *NEAR.lock().unwrap() = Some(Near {
-            ctx: ctx.clone(),
-            cancel,
-            used,
-        });
-        let end = panic::catch_unwind(AssertUnwindSafe(|| step(&ctx)));
-        assert!(end.is_ok(), "{what}");
-        assert_eq!(uses.recv_timeout(LIMIT), Ok(()), "{what}");
-        assert_eq!(ctx.cause().unwrap().to_string(), "the hook's", "{what}");
-    }
     });
 }
 

@@ -25,21 +25,21 @@ const HANGS: Duration = Duration::from_secs(60);
 #[test]
 fn callbacks_have_threads_only_while_they_need_them() {
     in_child_alone(test_name!(), || {
-    let before = threads().len();
-    let registered = register();
-    assert_eq!(threads().len(), before + 1, "{:?}", threads());
-    wait_until("the timer's thread has its name", || count(TIMER) == 1);
-    for (_, _, function) in &registered {
-        assert!(function.stop());
-    }
-    drop(registered);
-    assert_eq!(threads().len(), before + 1, "{:?}", threads());
+        let before = threads().len();
+        let registered = register();
+        assert_eq!(threads().len(), before + 1, "{:?}", threads());
+        wait_until("the timer's thread has its name", || count(TIMER) == 1);
+        for (_, _, function) in &registered {
+            assert!(function.stop());
+        }
+        drop(registered);
+        assert_eq!(threads().len(), before + 1, "{:?}", threads());
 
-    run_at_once(20);
-    run_in_turn();
-    wait_until("the idle threads have ended", || count(CALLBACK) == 0);
-    assert_eq!(threads().len(), before + 1, "{:?}", threads());
-    run_at_once(20);
+        run_at_once(20);
+        run_in_turn();
+        wait_until("the idle threads have ended", || count(CALLBACK) == 0);
+        assert_eq!(threads().len(), before + 1, "{:?}", threads());
+        run_at_once(20);
     });
 }
 

@@ -135,100 +135,100 @@ fn assert_end((children, callbacks): Family) {
 #[test]
 fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
     in_child_alone(test_name!(), || {
-    let before = threads();
+        let before = threads();
 
-    // One that hands on a channel of ours is not watched.
-    let (inner, cancel) = Context::background().with_cancel();
-    let shell = Context::custom(Shell(inner));
-    let children = family(&shell);
-    assert_eq!(threads(), before);
-    part(children);
+        // One that hands on a channel of ours is not watched.
+        let (inner, cancel) = Context::background().with_cancel();
+        let shell = Context::custom(Shell(inner));
+        let children = family(&shell);
+        assert_eq!(threads(), before);
+        part(children);
 
-    // It may have been asked for on any thread, before or after others.
-    for asked_before in [false, true] {
-        let (inner, end_inner) = Context::background().with_cancel();
-        let _own = asked_before.then(|| inner.done());
-        let shells: Vec<Context> = (0..20)
+        // It may have been asked for on any thread, before or after others.
+        for asked_before in [false, true] {
+            let (inner, end_inner) = Context::background().with_cancel();
+            let _own = asked_before.then(|| inner.done());
+            let shells: Vec<Context> = (0..20)
+                .map(|_| {
+                    let done = thread::scope(|s| s.spawn(|| inner.done()).join().unwrap());
+                    Context::custom(Handed(inner.clone(), done))
+                })
+                .collect();
+            let mut families: Vec<Family> = shells.iter().map(family).collect();
+            wait_for_threads(before);
+            let ended = families.split_off(10);
+            families.into_iter().for_each(part);
+            for (_, callbacks) in &ended {
+                assert!(callbacks.iter().all(AfterFunc::stop));
+            }
+            end_inner.cancel();
+            for (children, _) in &ended {
+                assert!(children.iter().all(|(child, _)| child.err().is_some()));
+            }
+            assert_eq!(threads(), before);
+        }
+
+        // Nor is one that tells by itself.
+        let list = Arc::new(Mutex::new(Vec::new()));
+        let (close, done) = bounded(0);
+        let telling = Context::custom(Own {
+            done,
+            list: Some(list.clone()),
+        });
+        let mut children = family(&telling);
+        assert_eq!(threads(), before);
+        children
+            .1
+            .drain(..)
+            .for_each(|callback| assert!(callback.stop()));
+        drop(close);
+        let tell = mem::take(&mut *list.lock().unwrap());
+        tell.into_iter().for_each(|f| f());
+        assert_end(children);
+        assert_eq!(threads(), before);
+
+        // Others are, by one thread, from the first to the last. They are ten, so that one thread for
+        // all of them would not do.
+        let mut open = Vec::new();
+        let watched: Vec<Context> = (0..10)
             .map(|_| {
-                let done = thread::scope(|s| s.spawn(|| inner.done()).join().unwrap());
-                Context::custom(Handed(inner.clone(), done))
+                let (close, done) = bounded(0);
+                open.push(close);
+                Context::custom(Own { done, list: None })
             })
             .collect();
-        let mut families: Vec<Family> = shells.iter().map(family).collect();
-        wait_for_threads(before);
-        let ended = families.split_off(10);
-        families.into_iter().for_each(part);
-        for (_, callbacks) in &ended {
-            assert!(callbacks.iter().all(AfterFunc::stop));
-        }
-        end_inner.cancel();
-        for (children, _) in &ended {
-            assert!(children.iter().all(|(child, _)| child.err().is_some()));
-        }
         assert_eq!(threads(), before);
-    }
+        let families: Vec<Family> = watched.iter().map(family).collect();
+        assert_eq!(threads(), before + 10);
 
-    // Nor is one that tells by itself.
-    let list = Arc::new(Mutex::new(Vec::new()));
-    let (close, done) = bounded(0);
-    let telling = Context::custom(Own {
-        done,
-        list: Some(list.clone()),
-    });
-    let mut children = family(&telling);
-    assert_eq!(threads(), before);
-    children
-        .1
-        .drain(..)
-        .for_each(|callback| assert!(callback.stop()));
-    drop(close);
-    let tell = mem::take(&mut *list.lock().unwrap());
-    tell.into_iter().for_each(|f| f());
-    assert_end(children);
-    assert_eq!(threads(), before);
+        // When they are gone nobody watches, and the threads end.
+        families.into_iter().for_each(part);
+        wait_for_threads(before);
 
-    // Others are, by one thread, from the first to the last. They are ten, so that one thread for
-    // all of them would not do.
-    let mut open = Vec::new();
-    let watched: Vec<Context> = (0..10)
-        .map(|_| {
-            let (close, done) = bounded(0);
-            open.push(close);
-            Context::custom(Own { done, list: None })
-        })
-        .collect();
-    assert_eq!(threads(), before);
-    let families: Vec<Family> = watched.iter().map(family).collect();
-    assert_eq!(threads(), before + 10);
+        // Nor when many threads have derived from them.
+        watched.iter().for_each(crowd);
+        wait_for_threads(before);
+        let (child, cancel_child) = thread::scope(|s| {
+            let derive = || watched[1].with_cancel();
+            s.spawn(derive).join().unwrap()
+        });
+        wait_for_threads(before + 1);
+        drop((child, cancel_child));
+        wait_for_threads(before);
 
-    // When they are gone nobody watches, and the threads end.
-    families.into_iter().for_each(part);
-    wait_for_threads(before);
+        // They come back when there is someone to tell again, and end when they have.
+        let (child, cancel_child) = watched[0].with_cancel();
+        assert_eq!(threads(), before + 1);
+        drop(open);
+        assert!(child.done().recv_timeout(LIMIT).is_err());
+        drop((child, cancel_child));
+        wait_for_threads(before);
 
-    // Nor when many threads have derived from them.
-    watched.iter().for_each(crowd);
-    wait_for_threads(before);
-    let (child, cancel_child) = thread::scope(|s| {
-        let derive = || watched[1].with_cancel();
-        s.spawn(derive).join().unwrap()
-    });
-    wait_for_threads(before + 1);
-    drop((child, cancel_child));
-    wait_for_threads(before);
-
-    // They come back when there is someone to tell again, and end when they have.
-    let (child, cancel_child) = watched[0].with_cancel();
-    assert_eq!(threads(), before + 1);
-    drop(open);
-    assert!(child.done().recv_timeout(LIMIT).is_err());
-    drop((child, cancel_child));
-    wait_for_threads(before);
-
-    // What is done is not watched.
-    let children: Vec<_> = watched.iter().map(Context::with_cancel).collect();
-    assert!(children.iter().all(|(child, _)| child.err().is_some()));
-    assert_eq!(threads(), before);
-    cancel.cancel();
-    assert_eq!(shell.err(), Some(Error::Canceled));
+        // What is done is not watched.
+        let children: Vec<_> = watched.iter().map(Context::with_cancel).collect();
+        assert!(children.iter().all(|(child, _)| child.err().is_some()));
+        assert_eq!(threads(), before);
+        cancel.cancel();
+        assert_eq!(shell.err(), Some(Error::Canceled));
     });
 }

@@ -31,23 +31,23 @@ impl CustomContext for NeverDone {
 #[test]
 fn no_thread_per_context() {
     in_child_alone(test_name!(), || {
-    let before = threads();
-    let (parent, cancel) = Context::background().with_cancel();
-    let canceled: Vec<_> = (0..1000).map(|_| parent.with_cancel()).collect();
-    let callbacks: Vec<_> = (0..1000).map(|_| parent.after_func(|| ())).collect();
-    let merged: Vec<_> = (0..1000).map(|n| parent.merge(&canceled[n].0)).collect();
-    let never_done = Context::custom(NeverDone);
-    let children: Vec<_> = (0..1000).map(|_| never_done.with_cancel()).collect();
-    assert_eq!(threads(), before);
+        let before = threads();
+        let (parent, cancel) = Context::background().with_cancel();
+        let canceled: Vec<_> = (0..1000).map(|_| parent.with_cancel()).collect();
+        let callbacks: Vec<_> = (0..1000).map(|_| parent.after_func(|| ())).collect();
+        let merged: Vec<_> = (0..1000).map(|n| parent.merge(&canceled[n].0)).collect();
+        let never_done = Context::custom(NeverDone);
+        let children: Vec<_> = (0..1000).map(|_| never_done.with_cancel()).collect();
+        assert_eq!(threads(), before);
 
-    let timed: Vec<_> = (0..1000).map(|_| parent.with_timeout(VERY_LONG)).collect();
-    assert_eq!(threads(), before + 1, "the timer");
+        let timed: Vec<_> = (0..1000).map(|_| parent.with_timeout(VERY_LONG)).collect();
+        assert_eq!(threads(), before + 1, "the timer");
 
-    assert!(callbacks.iter().all(|callback| callback.stop()));
-    cancel.cancel();
-    let waiting = canceled.iter().chain(&merged).chain(&timed);
-    assert!(waiting.map(|(ctx, _)| ctx.err()).all(|err| err.is_some()));
-    assert!(children.iter().all(|(ctx, _)| ctx.err().is_none()));
-    assert_eq!(threads(), before + 1);
+        assert!(callbacks.iter().all(|callback| callback.stop()));
+        cancel.cancel();
+        let waiting = canceled.iter().chain(&merged).chain(&timed);
+        assert!(waiting.map(|(ctx, _)| ctx.err()).all(|err| err.is_some()));
+        assert!(children.iter().all(|(ctx, _)| ctx.err().is_none()));
+        assert_eq!(threads(), before + 1);
     });
 }

@@ -19,40 +19,40 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[test]
 fn a_group_leaves_no_thread_and_no_file() {
     in_child_alone(test_name!(), || {
-    let (threads, files) = (count("task"), count("fd"));
-    let endings: [fn(Scope<'_, '_, io::Error>); 6] = [
-        |_| {},
-        |s| for_all(s, |_| Ok(())),
-        |s| for_all(s, |_| Err(io::Error::other("no"))),
-        |s| for_all(s, |_| panic!("no")),
-        |s| {
-            s.set_limit(3);
-            for_all(s, |ctx| ctx.check().map_err(io::Error::from));
-        },
-        |s| {
-            for_all(s, |ctx| {
-                ctx.wait();
-                Ok(())
-            });
-            s.spawn(|_| -> io::Result<()> { Err(io::Error::other("enough")) });
-        },
-    ];
-    for round in 0..60 {
-        let (ctx, cancel) = Context::background().with_cancel();
-        if round % 7 == 0 {
-            cancel.cancel();
+        let (threads, files) = (count("task"), count("fd"));
+        let endings: [fn(Scope<'_, '_, io::Error>); 6] = [
+            |_| {},
+            |s| for_all(s, |_| Ok(())),
+            |s| for_all(s, |_| Err(io::Error::other("no"))),
+            |s| for_all(s, |_| panic!("no")),
+            |s| {
+                s.set_limit(3);
+                for_all(s, |ctx| ctx.check().map_err(io::Error::from));
+            },
+            |s| {
+                for_all(s, |ctx| {
+                    ctx.wait();
+                    Ok(())
+                });
+                s.spawn(|_| -> io::Result<()> { Err(io::Error::other("enough")) });
+            },
+        ];
+        for round in 0..60 {
+            let (ctx, cancel) = Context::background().with_cancel();
+            if round % 7 == 0 {
+                cancel.cancel();
+            }
+            let group = || ctx.scope(endings[round % endings.len()]);
+            let _ = catch_unwind(AssertUnwindSafe(group));
+            assert_eq!(count("fd"), files);
+            // The last that a thread does, to drop its thread-locals and to leave the table of the
+            // system, comes a moment after.
+            let start = Instant::now();
+            while count("task") > threads {
+                assert!(start.elapsed() < LIMIT, "{} threads", count("task"));
+                thread::yield_now();
+            }
         }
-        let group = || ctx.scope(endings[round % endings.len()]);
-        let _ = catch_unwind(AssertUnwindSafe(group));
-        assert_eq!(count("fd"), files);
-        // The last that a thread does, to drop its thread-locals and to leave the table of the
-        // system, comes a moment after.
-        let start = Instant::now();
-        while count("task") > threads {
-            assert!(start.elapsed() < LIMIT, "{} threads", count("task"));
-            thread::yield_now();
-        }
-    }
     });
 }
 
