@@ -10,7 +10,8 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use go_context::crossbeam_channel::bounded;
-use go_context::{Context, Error, Key};
+use go_context::{Context, Error};
+use support::{Name, HOUR};
 use tracking_allocator::{AllocationGroupId, AllocationRegistry, AllocationTracker, Allocator};
 
 /// Reports every allocation and deallocation to a tracker, on the thread that makes it, except those
@@ -19,7 +20,6 @@ use tracking_allocator::{AllocationGroupId, AllocationRegistry, AllocationTracke
 static ALLOCATOR: Allocator<System> = Allocator::system();
 
 const BUDGET: usize = 64 << 20;
-const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(1);
 
 struct Budget {
@@ -77,13 +77,6 @@ fn allocator_can_wake_a_thread_that_cancels() {
     drop(kept);
 
     use_contexts(&ctx);
-}
-
-#[derive(PartialEq, Eq)]
-struct Name;
-
-impl Key for Name {
-    type Value = String;
 }
 
 /// Uses all that takes memory or gives it back, under whatever lock, on several threads.

@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use go_context::crossbeam_channel::bounded;
 use go_context::{Context, Error};
+use support::LIMIT;
 
 const ROLE: &str = "GO_CONTEXT_TEST_MAIN_THREAD";
-/// Only a hang takes as long.
-const LIMIT: Duration = Duration::from_secs(30);
 
 thread_local! {
     static LAST: Cell<Option<LastWords>> = const { Cell::new(None) };

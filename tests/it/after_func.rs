@@ -6,19 +6,10 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutError, TryRecvError};
-use go_context::{Context, Error, Key};
+use go_context::{Context, Error};
+use support::{cancelled, in_time, Name, HOUR, LIMIT};
 
-/// Only a hang takes as long.
-const LIMIT: Duration = Duration::from_secs(30);
-const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(5);
-
-#[derive(PartialEq, Eq)]
-struct Name;
-
-impl Key for Name {
-    type Value = String;
-}
 
 /// A callback, and the channel on which to hear what becomes of it.
 fn callback() -> (impl FnOnce() + Send + 'static, Receiver<Thread>) {
@@ -53,25 +44,6 @@ fn assert_gone(of: &Receiver<Thread>) {
         of.try_recv().map(|thread| thread.id()),
         Err(TryRecvError::Disconnected)
     );
-}
-
-/// A context that has been cancelled.
-fn cancelled() -> Context {
-    let (ctx, cancel) = Context::background().with_cancel();
-    cancel.cancel();
-    ctx
-}
-
-/// Runs this on a thread of its own, and fails if it hangs.
-#[track_caller]
-fn in_time(f: impl FnOnce() + Send + 'static) {
-    let (tx, end) = bounded::<()>(0);
-    let thread = thread::spawn(move || {
-        let _end = tx;
-        f();
-    });
-    assert_eq!(end.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
-    thread.join().expect("no panic");
 }
 
 #[test]

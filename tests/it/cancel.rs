@@ -7,43 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, unbounded, Receiver, TryRecvError};
-use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, Error, Key};
-
-use support::threads::{go, join, stagger, together, Player, LIMIT};
-
-/// A deadline that no test lives to see.
-const HOUR: Duration = Duration::from_secs(3600);
-
-#[derive(PartialEq, Eq)]
-struct Tag;
-
-impl Key for Tag {
-    type Value = usize;
-}
-
-fn is_open(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Empty)
-}
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
-
-#[track_caller]
-fn assert_open(ctx: &Context) {
-    assert!(is_open(&ctx.done()), "{ctx}");
-    assert_eq!(ctx.err(), None, "{ctx}");
-    assert_eq!(ctx.check(), Ok(()), "{ctx}");
-    assert!(ctx.cause().is_none(), "{ctx}");
-}
-
-#[track_caller]
-fn assert_done(ctx: &Context, err: Error, cause: &str) {
-    assert_eq!(ctx.err(), Some(err), "{ctx}");
-    assert_eq!(ctx.check(), Err(err), "{ctx}");
-    assert_eq!(text(ctx), cause, "{ctx}");
-    assert!(is_closed(&ctx.done()), "{ctx}");
-}
+use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, Error};
+use support::threads::{spawn, stagger, together};
+use support::{assert_done, assert_open, is_closed, is_open, receive, wait, Tag, Task, HOUR};
 
 /// What the cause of a done context says.
 #[track_caller]
@@ -55,26 +21,15 @@ fn same(one: &Cause, other: &Cause) -> bool {
     Arc::ptr_eq(one, other)
 }
 
-/// Blocks until the context is done.
-#[track_caller]
-fn wait(ctx: &Context) {
-    let closed = ctx.done().recv_timeout(LIMIT);
-    assert_eq!(
-        closed.map_err(|err| err.is_timeout()),
-        Err(false),
-        "{ctx} is not done"
-    );
-}
-
 /// A context under `parent`, with a value or a deadline of its own or without.
 fn derive(parent: &Context, kind: usize) -> (Context, CancelFunc) {
     match kind % 4 {
         0 => parent.with_cancel(),
-        1 => parent.with_value(Tag, kind).with_cancel(),
+        1 => parent.with_value(Tag(0), kind).with_cancel(),
         2 => parent.with_timeout(HOUR),
         _ => {
             let (ctx, cancel) = parent.with_cancel();
-            (ctx.with_value(Tag, kind), cancel)
+            (ctx.with_value(Tag(0), kind), cancel)
         }
     }
 }
@@ -181,7 +136,7 @@ fn all_who_ask_first_at_once_get_a_channel_and_keep_it() {
         let (got, channels) = bounded(4);
         together(Vec::from_iter((0..4).map(|_| {
             let (ctx, got) = (ctx.clone(), got.clone());
-            Box::new(move || got.send([ctx.done(), ctx.done()]).unwrap()) as Player
+            Box::new(move || got.send([ctx.done(), ctx.done()]).unwrap()) as Task
         })));
         cancel.cancel();
         for [done, again] in channels.try_iter() {
@@ -307,7 +262,7 @@ fn a_child_of_a_done_parent_is_born_done() {
         (plain, Error::Canceled, "context canceled"),
         (caused.clone(), Error::Canceled, "stop"),
         (below, Error::Canceled, "stop"),
-        (caused.with_value(Tag, 1), Error::Canceled, "stop"),
+        (caused.with_value(Tag(0), 1), Error::Canceled, "stop"),
         (late, Error::DeadlineExceeded, "context deadline exceeded"),
         (late_caused, Error::DeadlineExceeded, "too slow"),
     ];
@@ -332,9 +287,9 @@ fn a_child_of_a_done_parent_is_born_done() {
         assert_done(&child, err, cause);
         assert_eq!(child.deadline().unwrap(), parent.deadline().unwrap_or(soon));
 
-        let value = parent.with_value(Tag, 2);
+        let value = parent.with_value(Tag(0), 2);
         assert_done(&value, err, cause);
-        let (grandchild, _cancel) = child.with_value(Tag, 3).with_cancel();
+        let (grandchild, _cancel) = child.with_value(Tag(0), 3).with_cancel();
         assert_done(&grandchild, err, cause);
         assert!(same(&grandchild.cause().unwrap(), &parent.cause().unwrap()));
 
@@ -423,7 +378,7 @@ fn the_first_cancellation_fixes_error_and_cause() {
         for asked in 0..8 {
             let parent = Member::under(&Context::background());
             let child = Member::under(&parent.0);
-            let grandchild = Member::under(&child.0.with_value(Tag, case));
+            let grandchild = Member::under(&child.0.with_value(Tag(0), case));
             let family = [parent, child, grandchild];
             let kept: Vec<_> = family
                 .iter()
@@ -515,7 +470,7 @@ fn of_many_causes_given_at_once_one_reaches_everybody() {
                 let first = root.cause().unwrap();
                 cancel.cancel("later");
                 assert!(same(&root.cause().unwrap(), &first));
-            }) as Player
+            }) as Task
         });
         together(cancels.collect());
 
@@ -537,7 +492,7 @@ fn a_cancel_goes_down_and_never_up_or_sideways() {
     child.after_func(|| ());
     let (sibling, _cancel) = parent.with_timeout(HOUR);
     let (grandchild, _cancel) = child.with_cancel();
-    let (nephew, _cancel) = sibling.with_value(Tag, 1).with_cancel();
+    let (nephew, _cancel) = sibling.with_value(Tag(0), 1).with_cancel();
 
     cancel_child.cancel();
     assert_done(&child, Error::Canceled, "context canceled");
@@ -636,7 +591,7 @@ fn when_a_cancel_returns_all_below_is_done_whoever_got_there_first() {
                         assert!(is_closed(&channels[i - first]), "{i} of {size} below {top}");
                     }
                 }
-            }) as Player
+            }) as Task
         });
         together(cancels.collect());
     }
@@ -666,7 +621,7 @@ fn a_cancel_waits_for_one_below_through_all_that_wait_for_it_already() {
                 }
                 cancel.cancel();
                 assert!(channels.iter().all(is_closed));
-            }) as Player
+            }) as Task
         });
         together(players.into());
     }
@@ -684,8 +639,8 @@ fn when_a_cancel_returns_all_below_is_done_even_if_the_deadline_got_there_first(
         while Instant::now() < deadline + Duration::from_micros(round as u64 / 4) {
             std::hint::spin_loop();
         }
-        let player = go(move || cancel.cancel());
-        join(&player);
+        let player = spawn(move || cancel.cancel());
+        receive(&player);
 
         assert!(channels.iter().all(is_closed));
         let cause = ctx.cause().unwrap();
@@ -721,7 +676,7 @@ fn cancels_at_several_heights_leave_each_context_its_own_cause_or_its_parents() 
             Box::new(move || {
                 stagger(round * (20 - height));
                 cancel.cancel(format!("from {height}"));
-            }) as Player
+            }) as Task
         });
         together(cancels.into());
 
@@ -755,7 +710,7 @@ fn a_tree_of_101_contexts_may_be_cancelled_everywhere_at_once() {
                     assert!(spot.ctx.err().is_some(), "{i} below {top}");
                     assert!(channels.get(i).map_or(true, is_closed), "{i} below {top}");
                 }
-            }) as Player
+            }) as Task
         });
         together(cancels.collect());
         for spot in &tree.spots {
@@ -769,12 +724,12 @@ fn a_child_cancelled_by_one_who_waits_for_its_parent_does_not_block_the_cancel()
     let (parent, cancel) = Context::background().with_cancel();
     let (child, cancel_child) = parent.with_cancel();
     let waiter = parent.clone();
-    let end = go(move || {
+    let end = spawn(move || {
         wait(&waiter);
         cancel_child.cancel();
     });
-    join(&go(move || cancel.cancel()));
-    join(&end);
+    receive(&spawn(move || cancel.cancel()));
+    receive(&end);
     assert_done(&child, Error::Canceled, "context canceled");
 }
 
@@ -839,7 +794,7 @@ fn a_drop_guard_waits_for_a_cancel_that_got_there_first() {
                 drop(guard);
                 assert!(channels.iter().all(is_closed));
                 assert!(tree.spots.iter().all(|spot| spot.ctx.err().is_some()));
-            }) as Player
+            }) as Task
         });
         together(players.collect());
     }
@@ -853,7 +808,7 @@ fn every_clone_of_a_cancel_function_cancels_the_same_context() {
     assert_open(&ctx);
     drop(one);
     assert_open(&ctx);
-    join(&go(move || two.cancel("by a clone on another thread")));
+    receive(&spawn(move || two.cancel("by a clone on another thread")));
     assert_done(&ctx, Error::Canceled, "by a clone on another thread");
 
     let (ctx, cancel) = Context::background().with_cancel();
@@ -893,14 +848,14 @@ fn a_cancel_function_alone_keeps_its_context_from_being_abandoned() {
 fn a_grandchild_is_not_orphaned_when_all_handles_in_between_are_gone() {
     let (root, cancel) = Context::background().with_cancel_cause();
     let (middle, cancel_middle) = root.with_cancel();
-    let (second, cancel_second) = middle.with_value(Tag, 7).with_timeout(HOUR);
+    let (second, cancel_second) = middle.with_value(Tag(0), 7).with_timeout(HOUR);
     let (leaf, _cancel_leaf) = second.with_cancel();
     let middle_done = middle.done();
     drop((middle, cancel_middle, second, cancel_second));
 
     assert_open(&leaf);
     assert!(is_open(&middle_done));
-    assert_eq!(leaf.value(&Tag), Some(&7));
+    assert_eq!(leaf.value(&Tag(0)), Some(&7));
     let left = leaf.remaining().unwrap();
     assert!(left > Duration::ZERO && left <= HOUR);
 
@@ -925,8 +880,8 @@ fn a_grandchild_ends_by_a_deadline_in_between_though_all_its_handles_are_gone() 
 #[test]
 fn a_value_child_closes_with_its_parent() {
     let (parent, cancel) = Context::background().with_cancel_cause();
-    let value = parent.with_value(Tag, 1);
-    let twice = value.with_value(Tag, 2);
+    let value = parent.with_value(Tag(0), 1);
+    let twice = value.with_value(Tag(0), 2);
     let (below, _cancel) = twice.with_cancel();
     let early = value.done();
     assert!(early.same_channel(&parent.done()));
@@ -936,15 +891,15 @@ fn a_value_child_closes_with_its_parent() {
         assert_open(ctx);
     }
     let waiter = twice.clone();
-    let waiting = go(move || waiter.wait());
+    let waiting = spawn(move || waiter.wait());
 
     cancel.cancel("stop");
     assert!(is_closed(&early));
     for ctx in [&value, &twice, &below] {
         assert_done(ctx, Error::Canceled, "stop");
     }
-    assert_eq!(join(&waiting), Error::Canceled);
-    assert_eq!(twice.value(&Tag), Some(&2));
+    assert_eq!(receive(&waiting), Error::Canceled);
+    assert_eq!(twice.value(&Tag(0)), Some(&2));
 }
 
 // Contexts that are never done
@@ -957,12 +912,12 @@ fn a_root_is_never_done() {
         Context::background(),
         Context::default(),
         Context::todo(),
-        Context::background().with_value(Tag, 1),
-        Context::todo().with_value(Tag, 1),
+        Context::background().with_value(Tag(0), 1),
+        Context::todo().with_value(Tag(0), 1),
         Context::background().without_cancel(),
         cancelled.without_cancel(),
-        cancelled.without_cancel().with_value(Tag, 1),
-        cancelled.with_value(Tag, 1).without_cancel(),
+        cancelled.without_cancel().with_value(Tag(0), 1),
+        cancelled.with_value(Tag(0), 1).without_cancel(),
     ];
     for root in roots {
         assert!(!root.is_cancellable(), "{root}");
@@ -990,7 +945,7 @@ fn a_root_is_never_done() {
 #[test]
 fn without_cancel_lets_neither_cancellation_nor_deadline_nor_cause_through() {
     let (parent, cancel) = Context::background().with_cancel_cause();
-    let (timed, _cancel) = parent.with_value(Tag, 1).with_timeout(HOUR);
+    let (timed, _cancel) = parent.with_value(Tag(0), 1).with_timeout(HOUR);
     let free = timed.without_cancel();
     let (below, cancel_below) = free.with_cancel_cause();
     let later = Instant::now() + 2 * HOUR;
@@ -1003,7 +958,7 @@ fn without_cancel_lets_neither_cancellation_nor_deadline_nor_cause_through() {
     assert_done(&timed, Error::Canceled, "stop");
     for ctx in [&free, &below, &later_below] {
         assert_open(ctx);
-        assert_eq!(ctx.value(&Tag), Some(&1));
+        assert_eq!(ctx.value(&Tag(0)), Some(&1));
     }
     cancel_below.cancel("its own");
     assert_done(&below, Error::Canceled, "its own");
@@ -1023,11 +978,11 @@ fn only_what_can_be_done_is_cancellable() {
     let cases = [
         (bg.clone(), false),
         (Context::todo(), false),
-        (bg.with_value(Tag, 1), false),
+        (bg.with_value(Tag(0), 1), false),
         (cancel.without_cancel(), false),
-        (cancel.without_cancel().with_value(Tag, 1), false),
+        (cancel.without_cancel().with_value(Tag(0), 1), false),
         (cancel.without_cancel().with_cancel().0, true),
-        (cancel.with_value(Tag, 1), true),
+        (cancel.with_value(Tag(0), 1), true),
         (cancel, true),
         (cause, true),
         (timeout, true),
@@ -1061,7 +1016,7 @@ fn remaining_runs_down_to_zero_and_stays_there() {
     assert_eq!(bg.with_cancel().0.remaining(), None);
 
     let (ctx, cancel) = bg.with_timeout(HOUR);
-    let (child, _cancel) = ctx.with_value(Tag, 1).with_cancel();
+    let (child, _cancel) = ctx.with_value(Tag(0), 1).with_cancel();
     let first = ctx.remaining().unwrap();
     let second = child.remaining().unwrap();
     assert!(first <= HOUR && second <= first && second > Duration::ZERO);
@@ -1083,13 +1038,13 @@ fn wait_returns_the_error_to_all_who_wait() {
         let waiters: Vec<_> = (0..6)
             .map(|i| {
                 let ctx = if i % 2 == 0 { &ctx } else { &child }.clone();
-                go(move || (ctx.wait(), is_closed(&ctx.done())))
+                spawn(move || (ctx.wait(), is_closed(&ctx.done())))
             })
             .collect();
         stagger(round);
         cancel.cancel();
         for waiter in &waiters {
-            assert_eq!(join(waiter), (Error::Canceled, true));
+            assert_eq!(receive(waiter), (Error::Canceled, true));
         }
         assert_eq!(ctx.wait(), Error::Canceled);
     }
@@ -1099,8 +1054,8 @@ fn wait_returns_the_error_to_all_who_wait() {
 fn wait_ends_with_the_deadline_and_not_before() {
     let deadline = Instant::now() + Duration::from_millis(10);
     let (ctx, _cancel) = Context::background().with_deadline(deadline);
-    let waiter = go(move || (ctx.wait(), Instant::now()));
-    let (err, at) = join(&waiter);
+    let waiter = spawn(move || (ctx.wait(), Instant::now()));
+    let (err, at) = receive(&waiter);
     assert_eq!(err, Error::DeadlineExceeded);
     assert!(at >= deadline);
 }
@@ -1116,17 +1071,17 @@ fn sleep_lasts_its_time_unless_the_context_is_done() {
 
     let sleeper = {
         let ctx = ctx.clone();
-        go(move || ctx.sleep(Duration::MAX))
+        spawn(move || ctx.sleep(Duration::MAX))
     };
     assert_eq!(sleeper.try_recv(), Err(TryRecvError::Empty));
     cancel.cancel();
-    assert_eq!(join(&sleeper), Err(Error::Canceled));
+    assert_eq!(receive(&sleeper), Err(Error::Canceled));
 
     assert_eq!(ctx.sleep(Duration::ZERO), Err(Error::Canceled));
     assert_eq!(ctx.sleep(Duration::MAX), Err(Error::Canceled));
     let (short, _cancel) = Context::background().with_timeout(nap);
-    let sleeper = go(move || short.sleep(HOUR));
-    assert_eq!(join(&sleeper), Err(Error::DeadlineExceeded));
+    let sleeper = spawn(move || short.sleep(HOUR));
+    assert_eq!(receive(&sleeper), Err(Error::DeadlineExceeded));
 }
 
 #[test]
@@ -1136,17 +1091,17 @@ fn waiters_in_two_children_of_one_parent_are_independent() {
     let (two, _cancel_two) = parent.with_cancel();
     let wait_for = |ctx: &Context| {
         let ctx = ctx.clone();
-        go(move || ctx.wait())
+        spawn(move || ctx.wait())
     };
     let (in_one, in_two, in_parent) = (wait_for(&one), wait_for(&two), wait_for(&parent));
     cancel_one.cancel();
-    assert_eq!(join(&in_one), Error::Canceled);
+    assert_eq!(receive(&in_one), Error::Canceled);
     // The others have nothing to wake them yet.
     assert_open(&two);
     assert_open(&parent);
     assert_eq!(in_two.try_recv(), Err(TryRecvError::Empty));
     assert_eq!(in_parent.try_recv(), Err(TryRecvError::Empty));
     cancel.cancel();
-    assert_eq!(join(&in_two), Error::Canceled);
-    assert_eq!(join(&in_parent), Error::Canceled);
+    assert_eq!(receive(&in_two), Error::Canceled);
+    assert_eq!(receive(&in_parent), Error::Canceled);
 }

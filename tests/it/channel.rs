@@ -12,10 +12,10 @@ use go_context::crossbeam_channel::{
     after, bounded, never, tick, unbounded, Receiver, Sender, TryRecvError, TrySendError,
 };
 use go_context::{Context, CustomContext, Error, Iter, RecvError, SendError};
+use support::blocked::block;
+use support::threads::spawn;
+use support::{cancelled, receive, HOUR, LIMIT};
 
-use support::blocked::{block, receive, start, LIMIT};
-
-const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(20);
 const CANCELED: RecvError = RecvError::Done(Error::Canceled);
 const LATE: RecvError = RecvError::Done(Error::DeadlineExceeded);
@@ -81,7 +81,7 @@ fn send_waits_for_room() {
 fn two_calls_under_contexts_meet() {
     let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     let (tx, rx) = bounded(0);
-    let sent = start({
+    let sent = spawn({
         let ctx = ctx.clone();
         move || (0..1000).try_for_each(|number| ctx.send(&tx, number))
     });
@@ -171,7 +171,7 @@ fn senders_that_go_because_the_context_is_done_do_not_hide_it() {
         let (tx, rx) = bounded(0);
         let workers = [(); 4].map(|()| {
             let (ctx, rx) = (ctx.clone(), rx.clone());
-            start(move || loop {
+            spawn(move || loop {
                 if let Err(err) = ctx.recv(&rx) {
                     return err;
                 }
@@ -192,7 +192,7 @@ fn receivers_that_go_because_the_context_is_done_do_not_hide_it() {
     for round in 0..3000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (tx, rx) = bounded(round % 3);
-        let ended = start(move || loop {
+        let ended = spawn(move || loop {
             if let Err(err) = ctx.send(&tx, 1) {
                 return err;
             }
@@ -534,7 +534,7 @@ fn share_and_stop(tx: &Sender<u32>, rx: &Receiver<u32>, stop_at: usize) {
 
     let receivers = (0..SENDERS).map(|_| {
         let (ctx, rx, news, start) = (ctx.clone(), rx.clone(), news_in.clone(), start.clone());
-        support::blocked::start(move || {
+        spawn(move || {
             start.wait();
             let mut received = Vec::new();
             loop {
@@ -549,7 +549,7 @@ fn share_and_stop(tx: &Sender<u32>, rx: &Receiver<u32>, stop_at: usize) {
     let receivers: Vec<_> = receivers.collect();
     let senders = (0..SENDERS).map(|sender| {
         let (ctx, tx, start) = (ctx.clone(), tx.clone(), start.clone());
-        support::blocked::start(move || {
+        spawn(move || {
             start.wait();
             for message in (sender..).step_by(SENDERS as usize) {
                 if let Err(refused) = ctx.send(&tx, message) {
@@ -700,7 +700,7 @@ fn errors_are_plain_values() {
 fn run<T: Send + 'static>(blocked: bool, call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     match blocked {
         true => block(call),
-        false => start(call),
+        false => spawn(call),
     }
 }
 
@@ -715,12 +715,6 @@ fn full() -> (Sender<u32>, Receiver<u32>) {
     tx.send(1).unwrap();
     tx.send(2).unwrap();
     (tx, rx)
-}
-
-fn cancelled() -> Context {
-    let (ctx, cancel) = Context::background().with_cancel();
-    cancel.cancel();
-    ctx
 }
 
 /// A context for each way in which one can be done.

@@ -4,12 +4,13 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use go_context::crossbeam_channel::{bounded, unbounded, Receiver, Sender};
 use go_context::{Context, CustomContext, Error};
-
-use support::blocked::{block, receive, start, LIMIT};
+use support::blocked::block;
+use support::threads::spawn;
+use support::{receive, wait_until, LIMIT};
 
 type Pair<T> = Arc<(Mutex<T>, Condvar)>;
 
@@ -31,15 +32,6 @@ fn waiting(ctx: &Context, pair: &Pair<bool>) -> impl FnOnce() -> Result<bool, Er
 fn set(pair: &Pair<bool>) {
     *pair.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
     pair.1.notify_all();
-}
-
-#[track_caller]
-fn eventually(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "it never comes");
-        thread::sleep(Duration::from_micros(100));
-    }
 }
 
 #[test]
@@ -101,7 +93,7 @@ fn cancelling_wakes_whether_the_wait_has_begun_or_not() {
     for _ in 0..2000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let pair = pair(false);
-        let result = start(waiting(&ctx, &pair));
+        let result = spawn(waiting(&ctx, &pair));
         cancel.cancel();
         assert_eq!(receive(&result), Err(Error::Canceled));
     }
@@ -111,7 +103,7 @@ fn cancelling_wakes_whether_the_wait_has_begun_or_not() {
 fn cancelling_wakes_who_is_about_to_wait() {
     let (ctx, cancel) = Context::background().with_cancel();
     let pair = pair(());
-    let result = start(move || {
+    let result = spawn(move || {
         let ended = ctx.wait_while(&pair, |()| {
             cancel.cancel();
             // Time to wake nobody, for whoever does so without the mutex.
@@ -132,7 +124,7 @@ fn each_has_its_own_deadline() {
             let timeout = Duration::from_millis(timeout);
             let (ctx, _cancel) = Context::background().with_timeout(timeout);
             let pair = pair.clone();
-            start(move || wait_for(&ctx, &pair))
+            spawn(move || wait_for(&ctx, &pair))
         })
         .collect();
     let (patient, cancel) = Context::background().with_cancel();
@@ -175,9 +167,9 @@ fn a_notification_is_not_lost_with_a_wait_that_ended() {
                 taken.map(|mut items| *items -= 1)
             }
         };
-        let hasty = start(take(&ctx));
-        let patient = start(take(&Context::background()));
-        let race = start(move || cancel.cancel());
+        let hasty = spawn(take(&ctx));
+        let patient = spawn(take(&Context::background()));
+        let race = spawn(move || cancel.cancel());
         *items.0.lock().unwrap() += 1;
         items.1.notify_one();
         receive(&race);
@@ -204,7 +196,7 @@ fn nothing_is_left_of_a_wait() {
     assert!(panicked.is_err());
     // A function that the context would still run has to hold the pair in some way. The thread that
     // waited may have yet to drop its own.
-    eventually(|| Arc::strong_count(&pair) == 1);
+    wait_until("the condition", || Arc::strong_count(&pair) == 1);
     assert_eq!(Arc::weak_count(&pair), 0);
     cancel.cancel();
 }
@@ -231,7 +223,9 @@ fn a_pair_that_is_poisoned_is_locked_all_the_same() {
         }
     });
     pair.1.notify_all();
-    eventually(|| looks.load(Ordering::Relaxed) == 2 || !result.is_empty());
+    wait_until("the condition", || {
+        looks.load(Ordering::Relaxed) == 2 || !result.is_empty()
+    });
     set(&pair);
     assert_eq!(receive(&result), Ok(true));
     assert!(pair.0.is_poisoned());
@@ -243,7 +237,7 @@ fn a_poisoned_pair_does_not_keep_a_cancellation_from_waking() {
     let pair = pair(false);
     let result = block(waiting(&ctx, &pair));
     let poison = pair.clone();
-    let poisoned = start(move || {
+    let poisoned = spawn(move || {
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let _guard = poison.0.lock().unwrap();
             panic!("with the mutex held")
@@ -319,7 +313,7 @@ fn what_is_in_the_pair_is_dropped() {
         let (held, dropped) = bounded::<()>(0);
         let (ctx, cancel) = Context::background().with_cancel();
         let pair = pair::<Sender<()>>(held);
-        let result = start(move || ctx.wait_while(&pair, |_| true).map(drop));
+        let result = spawn(move || ctx.wait_while(&pair, |_| true).map(drop));
         cancel.cancel();
         assert_eq!(receive(&result), Err(Error::Canceled));
         let end = dropped.recv_timeout(LIMIT).unwrap_err();

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
 use support::root;
 
 /// How many scenarios of Go's are known. None may be lost from the page.

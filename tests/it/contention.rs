@@ -7,53 +7,17 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, TryRecvError};
 use go_context::{CancelCauseFunc, CancelFunc, Context, Error, Key};
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
-
-const HOUR: Duration = Duration::from_secs(3600);
+use support::{assert_ran, callback, is_closed, is_open, Counted, Name, Tag, HOUR};
 
 /// More derivations than it takes to make a context prepare for many threads.
 const CROWD: usize = 100;
-
-#[derive(PartialEq, Eq)]
-struct Tag(u8);
-
-impl Key for Tag {
-    type Value = usize;
-}
-
-#[derive(PartialEq, Eq)]
-struct Name;
-
-impl Key for Name {
-    type Value = String;
-}
 
 #[derive(PartialEq, Eq)]
 struct Kept(usize);
 
 impl Key for Kept {
     type Value = Counted;
-}
-
-/// Counts those of its kind that have been dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn is_open(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Empty)
-}
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
 }
 
 /// Has two threads derive from the context until it is crowded.
@@ -76,18 +40,6 @@ fn on_a_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 fn on_many<T: Send>(f: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let others = (1..80).map(|number| on_a_thread(|| f(number)));
     [f(0)].into_iter().chain(others).collect()
-}
-
-fn callback(ctx: &Context) -> Receiver<()> {
-    let (run, ran) = bounded(2);
-    ctx.after_func(move || run.send(()).unwrap());
-    ran
-}
-
-#[track_caller]
-fn assert_ran(ran: &Receiver<()>) {
-    assert_eq!(ran.recv_timeout(LIMIT), Ok(()));
-    assert_eq!(ran.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
 }
 
 /// All ways to derive a context.

@@ -2,26 +2,22 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::error::Error as StdError;
 use std::fmt;
 use std::mem;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, never, unbounded, Receiver, Sender, TryRecvError};
+use go_context::crossbeam_channel::{bounded, never, unbounded, Receiver, Sender};
 use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup};
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
-
-const HOUR: Duration = Duration::from_secs(3600);
+use support::{
+    assert_done, assert_open, cause, in_time, is_closed, is_open, panics, wait_until, Tag, Task,
+    CANCELED, HOUR, LIMIT,
+};
 
 // Contexts to test with
 
-type Task = Box<dyn FnOnce() + Send>;
 type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
 type Service = Box<dyn Fn(Task) -> Option<Task> + Send + Sync>;
 
@@ -173,13 +169,6 @@ fn channel() -> (Sender<()>, Receiver<()>) {
 }
 
 #[derive(PartialEq, Eq)]
-struct Tag(u8);
-
-impl Key for Tag {
-    type Value = usize;
-}
-
-#[derive(PartialEq, Eq)]
 struct Other(u8);
 
 impl Key for Other {
@@ -187,28 +176,6 @@ impl Key for Other {
 }
 
 // What to ask of contexts
-
-fn is_open(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Empty)
-}
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
-
-#[track_caller]
-fn assert_open(ctx: &Context) {
-    assert_eq!(ctx.err(), None, "{ctx}");
-    assert!(ctx.cause().is_none(), "{ctx}");
-    assert!(is_open(&ctx.done()), "{ctx}");
-}
-
-#[track_caller]
-fn assert_done(ctx: &Context, err: Error, cause: &str) {
-    assert_eq!(ctx.err(), Some(err), "{ctx}");
-    assert_eq!(ctx.cause().unwrap().to_string(), cause, "{ctx}");
-    assert!(is_closed(&ctx.done()), "{ctx}");
-}
 
 /// Waits until the context is done, and then has it as `assert_done` wants it.
 #[track_caller]
@@ -218,38 +185,6 @@ fn assert_ends(ctx: &Context, err: Error, cause: &str) {
     assert_done(ctx, err, cause);
 }
 
-#[track_caller]
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "{what}");
-        thread::sleep(Duration::from_micros(50)); // gives way to whom it waits for
-    }
-}
-
-/// Runs `f`, which might deadlock, on another thread.
-#[track_caller]
-fn in_time(f: impl FnOnce() + Send + 'static) {
-    let (tell, over) = bounded::<()>(1);
-    let thread = thread::spawn(move || {
-        let _tell_on_exit = tell;
-        f();
-    });
-    let hangs = over.recv_timeout(LIMIT).unwrap_err().is_timeout();
-    assert!(!hangs, "it hangs");
-    thread.join().unwrap();
-}
-
-fn panics(f: impl FnOnce()) -> bool {
-    catch_unwind(AssertUnwindSafe(f)).is_err()
-}
-
-fn cause(text: &str) -> Cause {
-    let cause: Box<dyn StdError + Send + Sync> = text.into();
-    Cause::from(cause)
-}
-
-const CANCELED: &str = "context canceled";
 const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
 
 // How the end comes down
@@ -593,10 +528,10 @@ fn a_deadline_that_passes_gives_the_registration_back() {
     let ctx = bell.mock(done).context();
     let (soon, _cancel) = ctx.with_timeout(Duration::from_millis(1));
     assert_ends(&soon, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
-    eventually("it is still registered", || bell.len() == 0);
+    wait_until("it is still registered", || bell.len() == 0);
     let (past, _cancel) = ctx.with_deadline(Instant::now());
     assert_done(&past, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
-    eventually("it is still registered", || bell.len() == 0);
+    wait_until("it is still registered", || bell.len() == 0);
 }
 
 #[test]
@@ -1265,7 +1200,7 @@ fn no_lock_is_held_when_foreign_code_is_called() {
         assert_eq!(child.to_string(), "mock.WithCancel");
         cancel.cancel();
         drop((merged, cancel_merged, timed, cancel_timed, child, cancel));
-        eventually("somebody is still registered", || bell.len() == 0);
+        wait_until("somebody is still registered", || bell.len() == 0);
         let (last, cancel) = ctx.with_cancel();
         drop(close);
         bell.ring();
@@ -1284,7 +1219,7 @@ fn no_lock_is_held_when_foreign_code_is_called() {
             "drop",
         ];
         for method in methods {
-            eventually(method, || {
+            wait_until(method, || {
                 called.lock().unwrap().iter().any(|called| called == method)
             });
         }
@@ -1320,13 +1255,13 @@ fn foreign_code_is_never_called_on_the_timer_thread() {
     // The last child leaves, which calls off the registration.
     let (timed, _cancel) = root.with_timeout(soon);
     assert_ends(&timed, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
-    eventually("it is still registered", || bell.len() == 0);
+    wait_until("it is still registered", || bell.len() == 0);
 
     // So does a merge, with a parent of which the custom context knows nothing.
     let (other, _cancel) = Context::background().with_timeout(soon);
     let (merged, _cancel) = root.merge(&other);
     assert_ends(&merged, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
-    eventually("it is still registered", || bell.len() == 0);
+    wait_until("it is still registered", || bell.len() == 0);
 
     // A wrapper ends with what it wraps, and those below with it.
     let (inner, _cancel) = Context::background().with_timeout(soon);

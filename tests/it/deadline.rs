@@ -4,43 +4,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use go_context::crossbeam_channel::{bounded, RecvTimeoutError, TryRecvError};
-use go_context::{Cause, Context, Deadline, Error, Key};
+use go_context::crossbeam_channel::bounded;
+use go_context::{Cause, Context, Deadline, Error};
+use support::{assert_done, assert_open, wait, Name, HOUR, LIMIT};
 
-/// Only a hang takes as long.
-const LIMIT: Duration = Duration::from_secs(30);
-const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(5);
-
-#[derive(PartialEq, Eq)]
-struct Name;
-
-impl Key for Name {
-    type Value = String;
-}
-
-/// Waits until the context is done.
-#[track_caller]
-fn wait(ctx: &Context) -> Error {
-    let end = ctx.done().recv_timeout(LIMIT);
-    assert_eq!(end, Err(RecvTimeoutError::Disconnected), "{ctx} is open");
-    ctx.err().expect("the done channel is disconnected")
-}
-
-/// Asserts that the context is done already, for this reason.
-#[track_caller]
-fn assert_done(ctx: &Context, err: Error, cause: &str) {
-    assert_eq!(ctx.err(), Some(err));
-    assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Disconnected));
-    assert_eq!(cause_of(ctx).to_string(), cause);
-}
-
-#[track_caller]
-fn assert_open(ctx: &Context) {
-    assert_eq!(ctx.err(), None);
-    assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
-    assert!(ctx.cause().is_none());
-}
 
 #[track_caller]
 fn cause_of(ctx: &Context) -> Cause {

@@ -6,15 +6,12 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
+use go_context::crossbeam_channel::{bounded, Receiver};
 use go_context::{CancelFunc, Context, Error, Key};
+use support::threads::on_small_stack;
+use support::{is_closed, is_open, Counted, HOUR, LIMIT};
 
 const MILLION: usize = 1_000_000;
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// Names the value of one level of a chain.
 #[derive(PartialEq, Eq)]
@@ -32,31 +29,6 @@ impl Key for Nowhere {
     type Value = ();
 }
 
-/// Counts those of its kind that have been dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn is_open(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Empty)
-}
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
-
-/// Runs `f` where a step a level deep would overflow: the stack holds a fraction of a byte for each
-/// context of a chain.
-fn on_a_small_stack<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = thread::Builder::new().stack_size(64 * 1024).spawn(f);
-    let result = thread.expect("a thread").join();
-    result.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
 /// Runs both at the same time, each on a small stack.
 fn both_on_small_stacks(
     one: impl FnOnce() + Send + 'static,
@@ -72,8 +44,8 @@ fn both_on_small_stacks(
         meet.wait();
         other();
     };
-    let other = thread::spawn(move || on_a_small_stack(other));
-    on_a_small_stack(one);
+    let other = thread::spawn(move || on_small_stack(other));
+    on_small_stack(one);
     other.join().unwrap_or_else(|panic| resume_unwind(panic));
 }
 
@@ -183,7 +155,7 @@ fn some_cancel((ctx, cancel): (Context, CancelFunc)) -> (Context, Option<CancelF
 
 #[test]
 fn a_million_cancels_in_a_chain_need_no_stack() {
-    on_a_small_stack(|| {
+    on_small_stack(|| {
         let (root, cancel) = Context::background().with_cancel_cause();
         let mut chain = Chain::new(&root, CANCELS, MILLION);
         let leaf = chain.leaf().clone();
@@ -211,7 +183,7 @@ fn a_million_cancels_in_a_chain_need_no_stack() {
 
 #[test]
 fn a_million_values_in_a_chain_need_no_stack() {
-    on_a_small_stack(|| {
+    on_small_stack(|| {
         let (root, cancel) = Context::background().with_cancel();
         let mut chain = Chain::new(&root, VALUES, MILLION);
         let leaf = chain.leaf().clone();
@@ -242,7 +214,7 @@ fn a_million_values_in_a_chain_need_no_stack() {
 
 #[test]
 fn a_million_contexts_of_alternating_kinds_need_no_stack() {
-    on_a_small_stack(|| {
+    on_small_stack(|| {
         let (root, cancel) = Context::background().with_cancel_cause();
         let mut chain = Chain::new(&root, LISTENING, MILLION);
         let leaf = chain.leaf().clone();
@@ -270,7 +242,7 @@ fn a_million_contexts_of_alternating_kinds_need_no_stack() {
 
 #[test]
 fn a_million_contexts_with_some_that_are_not_cancelled_need_no_stack() {
-    on_a_small_stack(|| {
+    on_small_stack(|| {
         let (root, cancel) = Context::background().with_cancel();
         let mut chain = Chain::new(&root, MIXED, MILLION);
         let leaf = chain.leaf().clone();
@@ -302,7 +274,7 @@ fn a_million_contexts_with_some_that_are_not_cancelled_need_no_stack() {
 #[test]
 fn a_long_chain_goes_with_its_leaf_without_a_cancel() {
     for pattern in [CANCELS, VALUES, LISTENING, MIXED] {
-        on_a_small_stack(move || {
+        on_small_stack(move || {
             let chain = Chain::new(&Context::background(), pattern, MILLION);
             let (top, _) = &chain.links[0];
             let (run, ran) = bounded(1);
@@ -323,7 +295,7 @@ fn a_long_chain_goes_with_its_leaf_without_a_cancel() {
 #[test]
 fn a_long_chain_may_be_let_go_from_the_top() {
     for pattern in [CANCELS, VALUES, LISTENING, MIXED] {
-        on_a_small_stack(move || {
+        on_small_stack(move || {
             let chain = Chain::new(&Context::background(), pattern, MILLION);
             let mut links = chain.links.into_iter();
             let last = links.next_back();
@@ -338,7 +310,7 @@ fn a_long_chain_may_be_let_go_from_the_top() {
 
 #[test]
 fn a_deadline_at_the_top_ends_a_long_chain() {
-    on_a_small_stack(|| {
+    on_small_stack(|| {
         let deadline = Instant::now() + Duration::from_secs(1);
         let (root, _cancel) = Context::background().with_deadline_cause(deadline, "too slow");
         let (leaf, watch) = Chain::new(&root, CANCELS, MILLION).into_leaf();
@@ -438,7 +410,7 @@ fn children(parent: &Context, count: usize) -> Children {
 
 #[test]
 fn a_million_children_end_with_their_parent() {
-    on_a_small_stack(|| {
+    on_small_stack(|| {
         let (parent, cancel) = Context::background().with_cancel_cause();
         let mut all = children(&parent, MILLION);
         assert!(all.iter().flatten().all(|(ctx, _)| ctx.err().is_none()));

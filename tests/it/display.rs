@@ -6,8 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use go_context::{Context, Error, Key};
-
-const HOUR: Duration = Duration::from_secs(3600);
+use support::HOUR;
 
 #[derive(PartialEq, Eq)]
 struct User;
@@ -88,7 +87,10 @@ fn assert_prints(ctx: &Context, form: &str, deadlines: &[Instant]) {
     let text = ctx.to_string();
     let after = Instant::now();
 
-    let form = form.replace(".User", ".WithValue(display::User, alloc::string::String)");
+    let form = form.replace(
+        ".User",
+        ".WithValue(it::display::User, alloc::string::String)",
+    );
     let mut rest = &*text;
     let mut deadlines = deadlines.iter();
     for (n, literal) in form.split("[]").enumerate() {
@@ -186,13 +188,13 @@ fn every_kind_of_context_prints_in_the_form_of_go() {
         (&user(&bg), "context.Background.User", &[]),
         (
             &todo.with_value(Setting::Limit(3), 4),
-            "context.TODO.WithValue(display::Setting, u32)",
+            "context.TODO.WithValue(it::display::Setting, u32)",
             &[],
         ),
         (
             &bg.with_value(Tagged(1), Some(Session)),
             "context.Background\
-             .WithValue(display::Tagged<u8>, core::option::Option<display::Session>)",
+             .WithValue(it::display::Tagged<u8>, core::option::Option<it::display::Session>)",
             &[],
         ),
         (&user(&user(&bg)), "context.Background.User.User", &[]),
@@ -247,7 +249,7 @@ fn a_context_never_prints_its_values() {
     let ctx = user(&Context::background()).with_value(Setting::Limit(4711), 1234);
     for text in [format!("{ctx}"), format!("{ctx:?}"), format!("{ctx:#?}")] {
         assert!(text.contains("alloc::string::String"), "{text}");
-        assert!(text.contains("display::Setting, u32"), "{text}");
+        assert!(text.contains("it::display::Setting, u32"), "{text}");
         for hidden in ["secret", "4711", "1234"] {
             assert!(!text.contains(hidden), "{text}");
         }

@@ -5,26 +5,13 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{
-    bounded, never, select, Receiver, RecvTimeoutError, Select, TryRecvError,
-};
+use go_context::crossbeam_channel::{bounded, never, select, Receiver, RecvTimeoutError, Select};
 use go_context::{CancelCauseFunc, Context, CustomContext, Error};
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
-
-const HOUR: Duration = Duration::from_secs(3600);
+use support::threads::stagger;
+use support::{is_closed, is_open, HOUR, LIMIT};
 
 /// More threads than there are channels of one context, on any machine.
 const MANY: usize = 150;
-
-fn is_open(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Empty)
-}
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
 
 /// The channels that so many threads get, none of which has asked before.
 fn channels(ctx: &Context, threads: usize) -> Vec<Receiver<()>> {
@@ -53,12 +40,6 @@ fn together(players: Vec<Box<dyn FnOnce() + Send + '_>>) {
             });
         }
     });
-}
-
-fn stagger(round: usize) {
-    for _ in 0..round % 50 * 20 {
-        std::hint::spin_loop();
-    }
 }
 
 #[test]

@@ -8,16 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, Sender, TryRecvError};
 use go_context::{
     AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup,
 };
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
+use support::{cause, wait_until, Task, LIMIT};
 
 // What there is
 
@@ -332,8 +329,6 @@ fn timed(parent: &Facts, child: Facts, at: Instant, end: Option<End>) -> Facts {
 
 // What is found
 
-type Task = Box<dyn FnOnce() + Send>;
-
 /// What a context with an `after_func` of its own keeps.
 #[derive(Clone, Default)]
 struct Bell(Arc<Mutex<(usize, BTreeMap<usize, Task>)>>);
@@ -404,11 +399,6 @@ impl CustomContext for Outsider {
     fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("outsider")
     }
-}
-
-fn cause(text: &str) -> Cause {
-    let boxed: Box<dyn std::error::Error + Send + Sync> = text.into();
-    Cause::from(boxed)
 }
 
 /// A context and what it takes to end it.
@@ -624,15 +614,6 @@ fn assert_closed(done: &Receiver<()>, expected: bool) {
     }
 }
 
-#[track_caller]
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "{what}");
-        thread::sleep(Duration::from_micros(50)); // gives way to whom it waits for
-    }
-}
-
 /// Calls `f` with every pair of which the parent does not end by itself.
 fn for_each_pair(f: impl Fn(&Scene, Parent, Child)) {
     for parent in PARENTS.into_iter().filter(|&kind| kind != Parent::Passing) {
@@ -748,7 +729,7 @@ fn a_child_that_nobody_holds_is_done_and_forgotten() {
         assert_closed(&done, end.is_some());
         assert_eq!(parent.facts(scene), before);
         if let Some(bell) = &parent.bell {
-            eventually("the child is still known", || bell.len() == 0);
+            wait_until("the child is still known", || bell.len() == 0);
         }
         // What is left of a value is the channel of its parent.
         parent.end();

@@ -3,56 +3,27 @@
 
 use std::fmt;
 use std::mem;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use go_context::{AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context};
 use go_context::{CustomContext, Error, Key};
-
-use support::threads::{go, join, stagger, together, Player, LIMIT};
-
-/// A deadline that no test lives to see.
-const HOUR: Duration = Duration::from_secs(3600);
+use support::custom::PassThrough;
+use support::threads::{on_small_stack, spawn, stagger, together};
+use support::{
+    assert_done, assert_open, assert_ran, is_closed, is_open, receive, Tag, Task, CANCELED, HOUR,
+    LIMIT,
+};
 
 /// A deadline that passes during a test.
 const SOON: Duration = Duration::from_millis(3);
 
 const MILLION: usize = 1_000_000;
 
-const CANCELED: &str = "context canceled";
 const TOO_LATE: &str = "context deadline exceeded";
-
-#[derive(PartialEq, Eq)]
-struct Tag;
-
-impl Key for Tag {
-    type Value = usize;
-}
-
-/// A custom context that hands on the channel of another.
-struct Shell(Context);
-
-impl CustomContext for Shell {
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
-
-    fn done(&self) -> Receiver<()> {
-        self.0.done()
-    }
-
-    fn err(&self) -> Option<Error> {
-        self.0.err()
-    }
-
-    fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("shell")
-    }
-}
 
 /// A custom context with a channel of its own.
 struct Own(Receiver<()>);
@@ -78,28 +49,6 @@ impl CustomContext for Own {
     }
 }
 
-fn is_open(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Empty)
-}
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
-
-#[track_caller]
-fn assert_open(ctx: &Context) {
-    assert_eq!(ctx.err(), None, "{ctx}");
-    assert!(ctx.cause().is_none(), "{ctx}");
-    assert!(is_open(&ctx.done()), "{ctx}");
-}
-
-#[track_caller]
-fn assert_done(ctx: &Context, err: Error, cause: &str) {
-    assert_eq!(ctx.err(), Some(err), "{ctx}");
-    assert_eq!(ctx.cause().unwrap().to_string(), cause, "{ctx}");
-    assert!(is_closed(&ctx.done()), "{ctx}");
-}
-
 fn same_cause(one: &Context, other: &Context) -> bool {
     Arc::ptr_eq(&one.cause().unwrap(), &other.cause().unwrap())
 }
@@ -120,28 +69,10 @@ fn let_pass(deadline: Instant) {
     }
 }
 
-/// Runs `f` where a step a level deep would overflow.
-fn on_a_small_stack<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = thread::Builder::new().stack_size(64 * 1024).spawn(f);
-    let result = thread.expect("a thread").join();
-    result.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
 /// Has the context tell when it is done, and how often.
 fn callback(ctx: &Context) -> (AfterFunc, Receiver<()>) {
     let (tell, ran) = bounded(2);
     (ctx.after_func(move || tell.send(()).unwrap()), ran)
-}
-
-/// That the function ran once and is gone.
-#[track_caller]
-fn assert_ran(ran: &Receiver<()>) {
-    assert_eq!(ran.recv_timeout(LIMIT), Ok(()));
-    assert_eq!(
-        ran.recv_timeout(LIMIT),
-        Err(RecvTimeoutError::Disconnected),
-        "it ran twice"
-    );
 }
 
 type Look = (&'static str, fn(&Context));
@@ -180,7 +111,7 @@ const LOOKS: &[Look] = &[
         assert!(same_cause(&child, ctx));
     }),
     ("a value", |ctx| {
-        assert!(ctx.with_value(Tag, 1).err().is_some());
+        assert!(ctx.with_value(Tag(0), 1).err().is_some());
     }),
     ("the first of a merge", |ctx| {
         assert!(ctx.merge(&Context::background()).0.err().is_some());
@@ -189,12 +120,12 @@ const LOOKS: &[Look] = &[
         assert!(Context::background().merge(ctx).0.err().is_some());
     }),
     ("a wrapper", |ctx| {
-        let (child, _cancel) = Context::custom(Shell(ctx.clone())).with_cancel();
+        let (child, _cancel) = Context::custom(PassThrough(ctx.clone())).with_cancel();
         assert!(same_cause(&child, ctx));
     }),
     ("another thread", |ctx| {
         let ctx = ctx.clone();
-        assert!(join(&go(move || ctx.err())).is_some());
+        assert!(receive(&spawn(move || ctx.err())).is_some());
     }),
 ];
 
@@ -334,7 +265,7 @@ fn a_million_that_nobody_has_looked_at_need_no_stack() {
         (MILLION - 1, &[MILLION - 1]),
     ];
     for &(cancelled, seen) in cases {
-        on_a_small_stack(move || {
+        on_small_stack(move || {
             let mut links = chain(&Context::background(), MILLION);
             links[cancelled].1.cancel("from above");
             for &level in seen {
@@ -350,7 +281,7 @@ fn a_million_that_nobody_has_looked_at_need_no_stack() {
 
 #[test]
 fn a_million_are_looked_at_from_the_leaf_and_then_cancelled() {
-    on_a_small_stack(|| {
+    on_small_stack(|| {
         let links = chain(&Context::background(), MILLION);
         let leaf = &links[MILLION - 1].0;
         let done = leaf.done();
@@ -364,7 +295,7 @@ fn a_million_are_looked_at_from_the_leaf_and_then_cancelled() {
 #[test]
 fn a_million_that_nobody_ever_looks_at_go_with_the_last() {
     for seen in [false, true] {
-        on_a_small_stack(move || {
+        on_small_stack(move || {
             let (root, _cancel) = Context::background().with_cancel();
             let (run, ran) = bounded(1);
             let top = root.with_cancel().0;
@@ -505,11 +436,11 @@ fn of_two_deadlines_that_pass_unseen_the_earlier_is_the_reason() {
 #[test]
 fn an_unseen_deadline_ends_those_who_wait_further_down() {
     let (timed, _cancel) = Context::background().with_timeout_cause(SOON, "too slow");
-    let below = chain(&timed.with_value(Tag, 1), 3);
+    let below = chain(&timed.with_value(Tag(0), 1), 3);
     let (function, ran) = callback(&below[2].0);
     let waiter = below[2].0.clone();
-    let waiting = go(move || waiter.wait());
-    assert_eq!(join(&waiting), Error::DeadlineExceeded);
+    let waiting = spawn(move || waiter.wait());
+    assert_eq!(receive(&waiting), Error::DeadlineExceeded);
     assert_ran(&ran);
     assert!(!function.stop());
     assert_done(&timed, Error::DeadlineExceeded, "too slow");
@@ -522,7 +453,7 @@ fn the_end_comes_down_through_all_that_stands_between() {
     type Step = (&'static str, fn(&Context) -> Context);
     const STEPS: [Step; 8] = [
         ("a cancel", |ctx| ctx.with_cancel().0),
-        ("a value", |ctx| ctx.with_value(Tag, 1)),
+        ("a value", |ctx| ctx.with_value(Tag(0), 1)),
         ("a timeout", |ctx| ctx.with_timeout(HOUR).0),
         ("a late timeout", |ctx| ctx.with_timeout(2 * HOUR).0),
         ("a merge", |ctx| {
@@ -531,7 +462,7 @@ fn the_end_comes_down_through_all_that_stands_between() {
         ("the other of a merge", |ctx| {
             Context::background().with_cancel().0.merge(ctx).0
         }),
-        ("a wrapper", |ctx| Context::custom(Shell(ctx.clone()))),
+        ("a wrapper", |ctx| Context::custom(PassThrough(ctx.clone()))),
         ("a clone", Context::clone),
     ];
     for (first, one) in STEPS {
@@ -559,7 +490,7 @@ fn without_cancel_shields_what_nobody_has_looked_at() {
     let (above, _cancel) = root.with_cancel();
     let shield = above.without_cancel();
     let (below, cancel_below) = shield.with_cancel_cause();
-    let (leaf, _cancel) = below.with_value(Tag, 2).with_cancel();
+    let (leaf, _cancel) = below.with_value(Tag(0), 2).with_cancel();
     let at = Instant::now() + SOON;
     let (timed, _cancel) = shield.with_deadline_cause(at, "too slow");
     cancel.cancel("stop");
@@ -610,8 +541,6 @@ fn a_custom_context_ends_what_nobody_below_it_has_looked_at() {
 
 /// A custom context that tells by itself when it is done, and so at once.
 struct Telling(Receiver<()>, Arc<Mutex<Vec<Task>>>);
-
-type Task = Box<dyn FnOnce() + Send>;
 
 impl CustomContext for Telling {
     fn done(&self) -> Receiver<()> {
@@ -780,7 +709,7 @@ fn assert_causes(links: &[(Context, CancelCauseFunc)], own: impl Fn(usize) -> bo
 fn first_looks_on_many_threads_find_one_end_of_one_context() {
     for round in 0..1_500 {
         let links = Arc::new(chain(&Context::background(), 4));
-        let mut players: Vec<Player> = (0..3)
+        let mut players: Vec<Task> = (0..3)
             .map(|player| {
                 let leaf = links[3].0.clone();
                 Box::new(move || {
@@ -798,7 +727,7 @@ fn first_looks_on_many_threads_find_one_end_of_one_context() {
                         }
                         thread::yield_now();
                     }
-                }) as Player
+                }) as Task
             })
             .collect();
         let all = links.clone();
@@ -829,7 +758,7 @@ fn err_of_unseen_chain_agrees_across_threads() {
         // The root is cancelled after the middle, or by another thread at the same time.
         let in_turn = round % 2 == 0;
 
-        let mut players: Vec<Player> = Vec::new();
+        let mut players: Vec<Task> = Vec::new();
         for player in 0..3 {
             let (links, seen) = (links.clone(), seen.clone());
             let (middle_over, all_over) = (middle_over.clone(), all_over.clone());
@@ -867,13 +796,13 @@ fn err_of_unseen_chain_agrees_across_threads() {
             let cancel_root = move || root[0].1.cancel("from 0");
             let root_is_over = match in_turn {
                 true => None,
-                false => Some(go(cancel_root.clone())),
+                false => Some(spawn(cancel_root.clone())),
             };
             all[MIDDLE].1.cancel(format!("from {MIDDLE}"));
             middle_over.store(true, Ordering::SeqCst);
             match root_is_over {
                 None => cancel_root(),
-                Some(over) => join(&over),
+                Some(over) => receive(&over),
             }
             all_over.store(true, Ordering::SeqCst);
         }));
@@ -898,7 +827,7 @@ fn when_a_cancel_returns_all_unseen_below_is_done_whoever_looks_meanwhile() {
         let links = Arc::new(chain(&Context::background(), LEVELS));
         // Root, middle and leaf are cancelled, and others looked at, all at the same time.
         let tops = [0, LEVELS / 2, LEVELS - 1];
-        let mut players: Vec<Player> = Vec::new();
+        let mut players: Vec<Task> = Vec::new();
         for (player, top) in tops.into_iter().enumerate() {
             let links = links.clone();
             players.push(Box::new(move || {

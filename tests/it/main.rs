@@ -22,5 +22,6 @@ mod race;
 mod scope;
 mod scope_limit;
 mod scope_panics;
+mod script;
 mod stop_and_wait;
 mod value;

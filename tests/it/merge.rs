@@ -9,43 +9,31 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, Receiver, Sender, TryRecvError};
+use go_context::crossbeam_channel::{bounded, Receiver, Sender};
 use go_context::{CancelFunc, Context, CustomContext, Error, Key};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use support::{assert_done, assert_open, is_closed, is_open, Tag, Task, CANCELED, HOUR, LIMIT};
 
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
+/// A wrapper with a name of its own.
+struct Shell(Context);
 
-const HOUR: Duration = Duration::from_secs(3600);
+impl CustomContext for Shell {
+    fn wrapped(&self) -> Option<&Context> {
+        Some(&self.0)
+    }
 
-#[derive(PartialEq, Eq)]
-struct Tag(u8);
+    fn done(&self) -> Receiver<()> {
+        self.0.done()
+    }
 
-impl Key for Tag {
-    type Value = usize;
-}
+    fn err(&self) -> Option<Error> {
+        self.0.err()
+    }
 
-fn is_open(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Empty)
-}
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
-
-#[track_caller]
-fn assert_open(ctx: &Context) {
-    assert_eq!(ctx.err(), None, "{ctx}");
-    assert!(ctx.cause().is_none(), "{ctx}");
-    assert!(is_open(&ctx.done()), "{ctx}");
-}
-
-#[track_caller]
-fn assert_done(ctx: &Context, err: Error, cause: &str) {
-    assert_eq!(ctx.err(), Some(err), "{ctx}");
-    assert_eq!(ctx.cause().unwrap().to_string(), cause, "{ctx}");
-    assert!(is_closed(&ctx.done()), "{ctx}");
+    fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("shell")
+    }
 }
 
 #[track_caller]
@@ -54,10 +42,6 @@ fn assert_ends(ctx: &Context, err: Error, cause: &str) {
     assert!(news.unwrap_err().is_disconnected(), "{ctx} stays open");
     assert_done(ctx, err, cause);
 }
-
-const CANCELED: &str = "context canceled";
-
-type Task = Box<dyn FnOnce() + Send>;
 
 /// A custom context with an `after_func` of its own, to see who is registered, and its channel.
 #[derive(Clone)]
@@ -110,27 +94,6 @@ impl CustomContext for Bell {
 
     fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("bell")
-    }
-}
-
-/// A custom context that shows another as it is.
-struct Shell(Context);
-
-impl CustomContext for Shell {
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
-
-    fn done(&self) -> Receiver<()> {
-        self.0.done()
-    }
-
-    fn err(&self) -> Option<Error> {
-        self.0.err()
-    }
-
-    fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("shell")
     }
 }
 

@@ -20,6 +20,7 @@ use go_context::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
+use support::{is_closed, Task};
 
 // The script
 
@@ -411,10 +412,6 @@ fn eventually(condition: impl Fn() -> bool) -> bool {
     true
 }
 
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
-
 /// A cause of which the script knows which one it is.
 #[derive(Debug)]
 struct Given(usize);
@@ -426,8 +423,6 @@ impl fmt::Display for Given {
 }
 
 impl std::error::Error for Given {}
-
-type Task = Box<dyn FnOnce() + Send>;
 
 /// What the script keeps of a custom context with its own channel, to close it by.
 #[derive(Default)]

@@ -4,33 +4,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
 
-use go_context::crossbeam_channel::{
-    bounded, select, Receiver, RecvTimeoutError, Sender, TryRecvError,
-};
+use go_context::crossbeam_channel::{bounded, select, Receiver, RecvTimeoutError, Sender};
 use go_context::{Context, Error, Key};
-
-/// Only a hang takes as long.
-const LIMIT: Duration = Duration::from_secs(30);
-const HOUR: Duration = Duration::from_secs(3600);
-
-#[derive(PartialEq, Eq)]
-struct Name;
-
-impl Key for Name {
-    type Value = String;
-}
-
-#[track_caller]
-fn assert_open(done: &Receiver<()>) {
-    assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
-}
-
-#[track_caller]
-fn assert_done(done: &Receiver<()>) {
-    assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
-}
+use support::{is_closed, is_open, Name, HOUR, LIMIT};
 
 /// Has the context say when it is done, on a channel that does not hold it.
 fn callback(ctx: &Context) -> Receiver<&'static str> {
@@ -66,12 +43,12 @@ fn a_child_keeps_its_parent_alive() {
     let dones = [&root, &parent, &child, &leaf].map(Context::done);
     let at = child.deadline();
     drop((root, parent, child));
-    dones.iter().for_each(assert_open);
+    assert!(dones.iter().all(is_open));
     assert_eq!(leaf.deadline(), at);
     assert_eq!(leaf.value(&Name).unwrap(), "gopher");
 
     cancel_root.cancel("enough");
-    dones.iter().for_each(assert_done);
+    assert!(dones.iter().all(is_closed));
     assert_eq!(leaf.cause().unwrap().to_string(), "enough");
 }
 
@@ -92,9 +69,9 @@ fn a_parent_keeps_no_child_alive() {
     let (sibling, _cancel) = parent.with_cancel();
     let done = child.done();
     drop((child, cancel));
-    assert_done(&done);
-    assert_open(&parent.done());
-    assert_open(&sibling.done());
+    assert!(is_closed(&done));
+    assert!(is_open(&parent.done()));
+    assert!(is_open(&sibling.done()));
 }
 
 #[test]
@@ -107,7 +84,7 @@ fn a_context_that_nobody_holds_is_cancelled_at_once() {
         bg.with_value(Name, "gopher".into()).with_cancel().0.done(),
         bg.without_cancel().with_cancel().0.done(),
     ];
-    dones.iter().for_each(assert_done);
+    assert!(dones.iter().all(is_closed));
 }
 
 #[test]
@@ -117,10 +94,10 @@ fn an_abandoned_context_runs_its_callbacks_and_ends_its_deadline() {
     let ran = callback(&ctx);
     let done = ctx.done();
     drop(ctx);
-    assert_open(&done);
+    assert!(is_open(&done));
     assert!(!gone.load(Ordering::SeqCst));
     drop(cancel);
-    assert_done(&done);
+    assert!(is_closed(&done));
     assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
     assert!(gone.load(Ordering::SeqCst));
 }
@@ -149,15 +126,15 @@ fn an_abandoned_chain_is_cancelled_up_to_what_is_held() {
         dones.push((leaf.done(), callback(&leaf)));
     }
     for (done, ran) in &dones {
-        assert_open(done);
+        assert!(is_open(done));
         assert!(ran.is_empty());
     }
     drop(leaf);
     for (done, ran) in &dones {
-        assert_done(done);
+        assert!(is_closed(done));
         assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
     }
-    assert_open(&held.done());
+    assert!(is_open(&held.done()));
 }
 
 #[test]
@@ -170,10 +147,10 @@ fn every_context_handle_counts() {
     let detached = child.without_cancel();
     for handle in [ctx, clone, valued, child] {
         drop(handle);
-        assert_open(&done);
+        assert!(is_open(&done));
     }
     drop(detached);
-    assert_done(&done);
+    assert!(is_closed(&done));
 }
 
 #[test]
@@ -182,19 +159,19 @@ fn a_cancel_function_holds_its_context() {
     let (done, ran) = (ctx.done(), callback(&ctx));
     let clone = cancel.clone();
     drop((ctx, cancel));
-    assert_open(&done);
+    assert!(is_open(&done));
     assert!(ran.is_empty());
     drop(clone);
-    assert_done(&done);
+    assert!(is_closed(&done));
     assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
 
     let (ctx, cancel) = Context::background().with_cancel_cause();
     let done = ctx.done();
     let clone = cancel.clone();
     drop((ctx, cancel));
-    assert_open(&done);
+    assert!(is_open(&done));
     clone.cancel("enough");
-    assert_done(&done);
+    assert!(is_closed(&done));
 }
 
 #[test]
@@ -203,11 +180,11 @@ fn a_cancel_function_keeps_the_parent_alive_with_its_context() {
     let (child, cancel_child) = parent.with_cancel();
     let (of_parent, of_child) = (parent.done(), child.done());
     drop((parent, child, cancel_parent));
-    assert_open(&of_parent);
-    assert_open(&of_child);
+    assert!(is_open(&of_parent));
+    assert!(is_open(&of_child));
     drop(cancel_child);
-    assert_done(&of_parent);
-    assert_done(&of_child);
+    assert!(is_closed(&of_parent));
+    assert!(is_closed(&of_child));
 }
 
 #[test]
@@ -222,10 +199,10 @@ fn a_drop_guard_holds_its_context_until_it_cancels_it() {
         };
         let (done, ran) = (ctx.done(), callback(&ctx));
         drop(ctx);
-        assert_open(&done);
+        assert!(is_open(&done));
         assert!(ran.is_empty());
         drop(guard);
-        assert_done(&done);
+        assert!(is_closed(&done));
         assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
     }
 }
@@ -254,7 +231,7 @@ fn dropping_a_cancel_function_does_nothing_while_the_context_is_held() {
     drop((cancel.clone(), cancel));
     for ctx in [plain, with_cause, timed] {
         assert_eq!(ctx.err(), None);
-        assert_open(&ctx.done());
+        assert!(is_open(&ctx.done()));
     }
 }
 
@@ -263,8 +240,8 @@ fn receivers_hold_nothing() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (done, clone) = (ctx.done(), ctx.done().clone());
     drop((ctx, cancel));
-    assert_done(&done);
-    assert_done(&clone);
+    assert!(is_closed(&done));
+    assert!(is_closed(&clone));
 }
 
 #[test]
@@ -274,7 +251,7 @@ fn callback_handles_hold_nothing() {
     let (pending, stopped) = (ctx.after_func(|| ()), ctx.after_func(|| ()));
     assert!(stopped.stop());
     drop((ctx, cancel));
-    assert_done(&done);
+    assert!(is_closed(&done));
     assert!(!pending.stop());
 }
 
@@ -286,10 +263,10 @@ fn without_cancel_holds_its_parent() {
     let (below, _) = detached.with_cancel();
     let of_below = below.done();
     drop((parent, cancel, detached));
-    assert_open(&done);
+    assert!(is_open(&done));
     drop(below);
-    assert_done(&of_below);
-    assert_done(&done);
+    assert!(is_closed(&of_below));
+    assert!(is_closed(&done));
 }
 
 #[test]
@@ -334,12 +311,12 @@ fn a_context_kept_as_a_value_is_held() {
     let (session, _) = Context::background().with_cancel();
     let done = session.done();
     let request = Context::background().with_value(Session, session);
-    assert_open(&done);
+    assert!(is_open(&done));
     let below = request.with_cancel().0;
     drop(request);
-    assert_open(&done);
+    assert!(is_open(&done));
     drop(below);
-    assert_done(&done);
+    assert!(is_closed(&done));
 }
 
 #[test]
@@ -360,7 +337,7 @@ fn a_context_that_is_let_go_while_its_parent_is_cancelled_ends_all_the_same() {
             cancel.cancel();
         });
         for (done, ran) in &ends {
-            assert_done(done);
+            assert!(is_closed(done));
             assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
         }
     }
@@ -372,7 +349,7 @@ fn the_last_handle_may_go_on_any_thread() {
     let (done, ran) = (ctx.done(), callback(&ctx));
     drop(cancel);
     thread::spawn(move || drop(ctx)).join().expect("no panic");
-    assert_done(&done);
+    assert!(is_closed(&done));
     assert_eq!(ran.recv_timeout(LIMIT), Ok("ran"));
 }
 

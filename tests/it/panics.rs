@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
+use std::panic::{self, RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -13,19 +13,13 @@ use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutErr
 use go_context::{
     AfterFunc, CancelCauseFunc, CancelFunc, Context, Deadline, DropGuard, Error, Key,
 };
+use support::{assert_closes, callback, in_time, panics, HOUR, LIMIT};
 
-/// Only a hang takes as long.
-const LIMIT: Duration = Duration::from_secs(30);
-const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(5);
 
 /// A panic that the hook keeps quiet about.
 fn blow_up() {
     panic::resume_unwind(Box::new("on purpose"));
-}
-
-fn panics(f: impl FnOnce()) -> bool {
-    panic::catch_unwind(AssertUnwindSafe(f)).is_err()
 }
 
 /// Calls a function when it is dropped. It serves as a value and as a cause.
@@ -91,40 +85,13 @@ impl Key for Compared {
 fn assert_unharmed() {
     let (ctx, _cancel) = Context::background().with_timeout(SOON);
     let ran = callback(&ctx);
-    assert_disconnects(&ctx.done());
+    assert_closes(&ctx.done());
     assert_eq!(ran.recv_timeout(LIMIT), Ok(()));
-}
-
-#[track_caller]
-fn assert_disconnects(done: &Receiver<()>) {
-    assert_eq!(
-        done.recv_timeout(LIMIT),
-        Err(RecvTimeoutError::Disconnected)
-    );
 }
 
 #[track_caller]
 fn assert_disconnected(done: &Receiver<()>) {
     assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
-}
-
-/// Has the context say when it is done, on a channel that does not hold it.
-fn callback(ctx: &Context) -> Receiver<()> {
-    let (tx, ran) = bounded(1);
-    ctx.after_func(move || tx.send(()).expect("somebody listens"));
-    ran
-}
-
-/// Runs this on a thread of its own, and fails if it hangs.
-#[track_caller]
-fn in_time(f: impl FnOnce() + Send + 'static) {
-    let (tx, end) = bounded::<()>(0);
-    let thread = thread::spawn(move || {
-        let _end = tx;
-        f();
-    });
-    assert_disconnects(&end);
-    thread.join().expect("no panic");
 }
 
 /// Does to a context all that can be done to one, from wherever it is called.
@@ -234,7 +201,7 @@ fn a_panic_in_a_callback_of_a_deadline_harms_no_other_deadline() {
         ctx.after_func(blow_up);
     }
     for (ctx, _cancel) in &all {
-        assert_disconnects(&ctx.done());
+        assert_closes(&ctx.done());
     }
     assert_unharmed();
 }
@@ -677,7 +644,7 @@ fn a_value_that_blocks_when_dropped_holds_up_nobody() {
     let ctx = parent.with_timeout(SOON).0.with_value(Slot(1), value);
     let done = ctx.done();
     let blocked = thread::spawn(move || {
-        assert_disconnects(&done);
+        assert_closes(&done);
         drop(ctx);
     });
     assert_eq!(dropping.recv_timeout(LIMIT), Ok(()));
@@ -723,7 +690,7 @@ fn let_the_crate_drop_a_cause(then: impl Fn() + Clone + Send + Sync + 'static) {
         if ctx.err().is_some() {
             timeout *= 2; // it has fired too early, for this machine
         }
-        assert_disconnects(&ctx.done());
+        assert_closes(&ctx.done());
         drop((ctx, cancel));
         let is_ours = dropped.recv_timeout(LIMIT);
         if !is_ours.expect("somebody drops the cause") {
@@ -776,7 +743,7 @@ fn use_contexts() {
     exercise(&parent, &cancel);
     let (ctx, _cancel) = Context::background().with_timeout(SOON);
     let ran = callback(&ctx);
-    assert_disconnects(&ctx.done());
+    assert_closes(&ctx.done());
     assert_eq!(ctx.wait(), Error::DeadlineExceeded);
     assert_eq!(ran.recv_timeout(LIMIT), Ok(()));
     assert!(!ctx.after_func(|| ()).stop_and_wait());
@@ -811,7 +778,7 @@ fn a_context_kept_by_a_thread_ends_with_it() {
         let (ctx, _) = Context::background().with_timeout(HOUR);
         let (done, ran) = (ctx.done(), callback(&ctx));
         at_thread_exit(meanwhile, move || drop(ctx));
-        assert_disconnects(&done);
+        assert_closes(&done);
         assert_eq!(ran.recv_timeout(LIMIT), Ok(()));
     }
 }

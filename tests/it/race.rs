@@ -8,27 +8,14 @@ use std::io::{self, Write};
 use std::mem;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use go_context::crossbeam_channel::{
-    bounded, unbounded, Receiver, RecvTimeoutError, Sender, TryRecvError,
-};
-use go_context::{CancelFunc, Context, Error, Key};
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-#[derive(PartialEq, Eq)]
-struct Tag;
-
-impl Key for Tag {
-    type Value = usize;
-}
+use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutError, Sender};
+use go_context::{CancelFunc, Context, Error};
+use support::{is_closed, lock, Tag, Task, HOUR, LIMIT};
 
 // The race track
 
@@ -84,10 +71,6 @@ impl Drop for Partner<'_> {
     fn drop(&mut self) {
         self.come(usize::MAX);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many rounds are prepared at once, and looked at when they are over.
@@ -192,10 +175,6 @@ impl<F: Fn()> Drop for OnDrop<F> {
     }
 }
 
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
-
 /// What the function that sends to `ran` has found, or `None` if it did not run. Waits until it is
 /// gone, so that it cannot run any more.
 #[track_caller]
@@ -234,7 +213,7 @@ fn no_child_is_lost_to_a_cancel_of_its_parent() {
         |(parent, round)| {
             let (child, cancel) = match round / 2 % 4 {
                 0 => parent.with_cancel(),
-                1 => parent.with_value(Tag, round).with_cancel(),
+                1 => parent.with_value(Tag(0), round).with_cancel(),
                 2 => parent.with_timeout(HOUR),
                 _ => {
                     let (middle, _cancel) = parent.with_cancel();
@@ -356,7 +335,7 @@ fn an_after_func_is_either_stopped_or_run() {
             let (parent, cancel) = Context::background().with_cancel();
             let ctx = match round % 3 {
                 0 => parent,
-                1 => parent.with_value(Tag, round),
+                1 => parent.with_value(Tag(0), round),
                 _ => parent.with_timeout(HOUR).0,
             };
             let (run, ran) = bounded(2);
@@ -565,7 +544,7 @@ fn no_first_look_is_lost_to_a_cancel_above() {
             let (middle, cancel_middle) = top.with_cancel();
             let (leaf, cancel_leaf) = match round % 2 {
                 0 => top.with_cancel(),
-                _ => middle.with_value(Tag, round).with_cancel(),
+                _ => middle.with_value(Tag(0), round).with_cancel(),
             };
             let looked_at = (round % 7 == 0).then(|| middle.err());
             assert_eq!(looked_at.flatten(), None);
@@ -824,8 +803,6 @@ fn a_first_look_while_the_other_handles_go_finds_all_that_is_above() {
 
 // Channels of several threads
 
-type Task = Box<dyn FnOnce() + Send>;
-
 /// A third thread, that does what it is told.
 struct Helper(Sender<Task>);
 
@@ -1054,7 +1031,7 @@ fn two_last_handles_of_a_crowded_context_may_go_at_once() {
             ctx.after_func(move || run.send(()).unwrap());
             let other = match round % 2 {
                 0 => ctx.clone(),
-                _ => ctx.with_value(Tag, round),
+                _ => ctx.with_value(Tag(0), round),
             };
             drop(cancel);
             ((ctx, seen, ran), (other, round))

@@ -9,12 +9,10 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutError, TryRecvError};
+use go_context::crossbeam_channel::{bounded, unbounded, Receiver, TryRecvError};
 use go_context::{Context, Error, Key, Scope};
+use support::{assert_closes, assert_open, receive, wait, HOUR};
 
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
-const HOUR: Duration = Duration::from_secs(3600);
 /// No system has as much memory for a stack.
 const TOO_LARGE: usize = usize::MAX / 2;
 
@@ -23,29 +21,6 @@ struct User;
 
 impl Key for User {
     type Value = &'static str;
-}
-
-#[track_caller]
-fn wait(ctx: &Context) {
-    let end = ctx.done().recv_timeout(LIMIT);
-    assert_eq!(end, Err(RecvTimeoutError::Disconnected), "{ctx}");
-}
-
-#[track_caller]
-fn receive<T>(receiver: &Receiver<T>) -> T {
-    receiver.recv_timeout(LIMIT).expect("a message comes")
-}
-
-#[track_caller]
-fn assert_disconnects<T: fmt::Debug>(receiver: &Receiver<T>) {
-    let end = receiver.recv_timeout(LIMIT).expect_err("no message comes");
-    assert_eq!(end, RecvTimeoutError::Disconnected);
-}
-
-#[track_caller]
-fn assert_open(ctx: &Context) {
-    assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
-    assert_eq!(ctx.err(), None);
 }
 
 #[track_caller]
@@ -115,7 +90,7 @@ fn each_worker_has_a_thread_of_its_own_and_runs_at_once() {
             let (began, go_on) = (began.clone(), go_on.clone());
             s.spawn(move |_| {
                 began.send(thread::current().id()).unwrap();
-                assert_disconnects(&go_on);
+                assert_closes(&go_on);
                 Ok(())
             });
         }
@@ -142,7 +117,7 @@ fn the_channel_brings_what_the_worker_returns_and_then_ends() {
     let ended: io::Result<()> = Context::background().scope(|s| {
         let seven = s.spawn(|_| Ok(7));
         assert_eq!(receive(&seven), 7);
-        assert_disconnects(&seven);
+        assert_closes(&seven);
         let eight = s.try_spawn(|_| Ok(8)).ok().unwrap();
         assert_eq!(receive(&eight), 8);
         assert_open(s.context());
@@ -184,7 +159,7 @@ fn a_worker_can_be_joined_under_a_context() {
     let ended: io::Result<()> = Context::background().scope(|s| {
         let (release, released) = bounded::<()>(0);
         let worker = s.spawn(move |_| {
-            assert_disconnects(&released);
+            assert_closes(&released);
             Ok(7)
         });
         cancel.cancel();
@@ -223,7 +198,7 @@ fn a_worker_may_spawn_after_f_has_ended() {
     let ended: io::Result<()> = Context::background().scope(|s| {
         let ran = &ran;
         s.spawn(move |ctx| {
-            assert_disconnects(&go_on);
+            assert_closes(&go_on);
             assert_open(ctx);
             s.spawn(|ctx| {
                 assert_open(ctx);
@@ -315,7 +290,7 @@ fn the_context_is_done_after_the_group_and_not_before() {
         let ended = Context::background().scope(|s| {
             let worker = s.spawn(|ctx| Ok(ctx.clone()));
             let ctx = receive(&worker);
-            assert_disconnects(&worker);
+            assert_closes(&worker);
             assert_open(&ctx);
             kept = Some(ctx);
         });
@@ -332,7 +307,7 @@ fn the_context_stays_open_while_the_last_worker_runs() {
     let (f_ended, go_on) = bounded::<()>(0);
     let ended: io::Result<()> = Context::background().scope(|s| {
         s.spawn(|ctx| {
-            assert_disconnects(&go_on);
+            assert_closes(&go_on);
             for _ in 0..100 {
                 assert_open(ctx);
                 thread::yield_now();
@@ -398,7 +373,7 @@ fn a_callback_can_run_a_group() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (ended, end) = bounded(1);
     ctx.clone().after_func(move || {
-        let dead: io::Result<()> = ctx.scope(|s| assert_disconnects(&s.spawn(|_| Ok(()))));
+        let dead: io::Result<()> = ctx.scope(|s| assert_closes(&s.spawn(|_| Ok(()))));
         let live: io::Result<u32> = ctx.without_cancel().scope(|s| receive(&s.spawn(|_| Ok(7))));
         ended
             .send((dead.unwrap_err().to_string(), live.unwrap()))
@@ -453,7 +428,7 @@ fn the_cause_is_that_of_the_error_which_is_returned() {
             for n in 0..4 {
                 let (started, failed) = (started.clone(), &failed);
                 s.spawn(move |_| -> io::Result<()> {
-                    assert_disconnects(&started);
+                    assert_closes(&started);
                     failed.fetch_add(1, Ordering::Relaxed);
                     Err(failure(&n.to_string()))
                 });
@@ -474,7 +449,7 @@ fn all_errors_come_in_the_order_of_spawning() {
             let (next_fails, next) = bounded::<()>(0);
             let fails = mem::replace(&mut fails, next_fails);
             s.spawn(move |_| -> io::Result<()> {
-                assert_disconnects(&next);
+                assert_closes(&next);
                 drop(fails);
                 Err(failure(&n.to_string()))
             });
@@ -494,7 +469,7 @@ fn all_errors_are_kept_whoever_is_first() {
             for n in 0..6 {
                 let started = started.clone();
                 s.spawn(move |_| -> io::Result<()> {
-                    assert_disconnects(&started);
+                    assert_closes(&started);
                     Err(failure(&n.to_string()))
                 });
             }
@@ -559,7 +534,7 @@ fn a_channel_without_a_value_says_that_the_context_is_done() {
     for _ in 0..500 {
         let ended: io::Result<()> = Context::background().scope(|s| {
             let failing = s.spawn(|_| -> io::Result<()> { Err(failure("lost")) });
-            assert_disconnects(&failing);
+            assert_closes(&failing);
             assert_cause(s.context(), "lost");
         });
         assert!(ended.is_err());
@@ -637,7 +612,7 @@ fn an_error_of_a_worker_comes_before_that_of_the_context() {
         });
         cancel.cancel();
         s.spawn(|_| Ok(()));
-        assert_disconnects(&failing);
+        assert_closes(&failing);
     });
     let errors = ended.unwrap_err();
     assert_eq!(errors.len(), 1);
@@ -661,7 +636,7 @@ fn the_end_of_the_group_is_not_taken_for_that_of_its_parent() {
     let ended: Result<(), Vec<io::Error>> = Context::background().scope_all(|s| {
         s.spawn(|_| -> io::Result<()> { Err(failure("lost")) });
         wait(s.context());
-        assert_disconnects(&s.spawn(|_| Ok(())));
+        assert_closes(&s.spawn(|_| Ok(())));
     });
     let errors = ended.unwrap_err();
     assert_eq!(errors.len(), 1);
@@ -695,7 +670,7 @@ fn a_thread_that_cannot_be_had_is_an_error_of_the_group() {
         });
         let (held, end) = bounded::<()>(0);
         let none = s.spawn_with(too_large(), move |_| Ok(held));
-        assert_disconnects(&none);
+        assert_closes(&none);
         assert_eq!(end.try_recv(), Err(TryRecvError::Disconnected));
         assert!(s.context().err().is_some());
         assert!(s.try_spawn_with(too_large(), |_| Ok(())).is_err());

@@ -1,44 +1,17 @@
 //! Groups with a limit: never too many workers, and nobody who waits for a slot is forgotten.
 
-use std::fmt;
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use go_context::crossbeam_channel::{
     bounded, unbounded, Receiver, RecvTimeoutError, Sender, TryRecvError,
 };
 use go_context::{Context, Scope};
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(60);
+use support::{assert_closes, in_time, receive, LIMIT};
 
 type Group<'scope, 'env> = Scope<'scope, 'env, io::Error>;
-
-#[track_caller]
-fn receive<T>(receiver: &Receiver<T>) -> T {
-    receiver.recv_timeout(LIMIT).expect("a message comes")
-}
-
-#[track_caller]
-fn assert_disconnects<T: fmt::Debug>(receiver: &Receiver<T>) {
-    let end = receiver.recv_timeout(LIMIT).expect_err("no message comes");
-    assert_eq!(end, RecvTimeoutError::Disconnected);
-}
-
-/// Runs this on a thread of its own, and fails if it hangs: a group waits for ever.
-#[track_caller]
-fn in_time(f: impl FnOnce() + Send + 'static) {
-    let (tx, end) = bounded::<()>(0);
-    let thread = thread::spawn(move || {
-        let _end = tx;
-        f();
-    });
-    assert_disconnects(&end);
-    thread.join().expect("no panic");
-}
 
 /// Counts who is there at once, and who has been there.
 #[derive(Default)]
@@ -151,7 +124,7 @@ fn a_limit_that_is_lowered_leaves_alone_who_runs() {
                 .map(|_| {
                     let (release, released) = bounded::<()>(0);
                     let worker = s.spawn(move |ctx| {
-                        assert_disconnects(&released);
+                        assert_closes(&released);
                         assert_eq!(ctx.err(), None);
                         Ok("undisturbed")
                     });
@@ -240,7 +213,7 @@ fn a_worker_that_waits_for_its_own_slot_is_freed_with_the_context() {
             let (began, begins) = bounded(1);
             let worker = s.spawn(move |_| {
                 began.send(()).unwrap();
-                assert_disconnects(&s.spawn(|_| Ok(())));
+                assert_closes(&s.spawn(|_| Ok(())));
                 Ok("freed")
             });
             receive(&begins);
@@ -371,7 +344,7 @@ fn a_higher_limit_starts_as_many_as_it_has_room_for() {
                         outside.spawn(move || {
                             s.spawn(move |_| {
                                 began.send(()).unwrap();
-                                assert_disconnects(&released);
+                                assert_closes(&released);
                                 Ok(())
                             })
                         });

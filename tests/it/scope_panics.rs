@@ -8,13 +8,10 @@ use std::mem;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, TryRecvError};
+use go_context::crossbeam_channel::{bounded, TryRecvError};
 use go_context::{Context, Error, Scope};
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
+use support::{assert_closes, wait, LIMIT};
 
 type Payload = Box<dyn Any + Send>;
 
@@ -35,17 +32,6 @@ fn panic_of<T>(f: impl FnOnce() -> T) -> Payload {
 fn assert_panics<T>(text: &str, f: impl FnOnce() -> T) {
     let payload = panic_of(f);
     assert_eq!(payload.downcast_ref(), Some(&text), "another panic");
-}
-
-#[track_caller]
-fn assert_disconnects<T: fmt::Debug>(receiver: &Receiver<T>) {
-    let end = receiver.recv_timeout(LIMIT).expect_err("no message comes");
-    assert_eq!(end, RecvTimeoutError::Disconnected);
-}
-
-#[track_caller]
-fn wait(ctx: &Context) {
-    assert_disconnects(&ctx.done());
 }
 
 #[track_caller]
@@ -113,7 +99,7 @@ fn fail_together(s: Scope<'_, '_, Explosive>) {
     for _ in 0..4 {
         let all_spawned = all_spawned.clone();
         s.spawn(move |_| {
-            assert_disconnects(&all_spawned);
+            assert_closes(&all_spawned);
             Err::<(), _>(explosive("error"))
         });
     }
@@ -259,7 +245,7 @@ fn the_channel_of_a_worker_that_panicked_says_that_the_context_is_done() {
         assert_panics("boom", || {
             scope::<_, io::Error>(|s| {
                 let worker = s.spawn(|_| -> io::Result<()> { blow_up("boom") });
-                assert_disconnects(&worker);
+                assert_closes(&worker);
                 assert_cause(s.context(), "panicked: boom");
             })
         });
@@ -274,7 +260,7 @@ fn a_panic_frees_those_who_wait_for_a_slot() {
             scope::<_, io::Error>(|s| {
                 s.set_limit(1);
                 s.spawn(|_| -> io::Result<()> { blow_up("boom") });
-                assert_disconnects(&s.spawn(|_| Ok(ran.swap(true, Ordering::Relaxed))));
+                assert_closes(&s.spawn(|_| Ok(ran.swap(true, Ordering::Relaxed))));
             })
         });
         assert!(!ran.into_inner());
@@ -399,7 +385,7 @@ fn a_result_that_nobody_receives_may_panic_in_its_drop() {
             scope::<_, io::Error>(|s| {
                 count_ends(s, 2, &ended);
                 drop(s.spawn(move |_| {
-                    assert_disconnects(&wait_for);
+                    assert_closes(&wait_for);
                     Ok(Bomb("result"))
                 }));
                 drop(let_go);
@@ -420,7 +406,7 @@ fn what_a_worker_owns_may_panic_in_its_drop() {
                 let _owned = &owned;
                 Ok(7)
             });
-            assert_disconnects(&worker);
+            assert_closes(&worker);
         })
     });
     assert_eq!(ended.into_inner(), 2);

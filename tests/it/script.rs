@@ -5,14 +5,11 @@
 
 use std::fs;
 use std::thread;
-use std::time::Duration;
 
 use go_context::crossbeam_channel::{unbounded, RecvTimeoutError};
 use proptest::prelude::*;
 use support::script;
-
-/// Far more than a script takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(60);
+use support::LIMIT;
 
 #[test]
 fn scripts_of_several_threads_keep_the_contract() {
@@ -34,7 +31,7 @@ fn scripts_of_several_threads_keep_the_contract() {
     });
     let mut last = dir;
     loop {
-        match told.recv_timeout(LIMIT) {
+        match told.recv_timeout(2 * LIMIT) {
             Ok(script) => last = script,
             Err(RecvTimeoutError::Timeout) => panic!("{} hangs", last.display()),
             Err(RecvTimeoutError::Disconnected) => break,

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, Sender};
 use go_context::{AfterFunc, Context};
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
+use support::{in_time, LIMIT};
 
 /// How long a function gives those who should wait for it to return all the same. It makes no
 /// difference to a library that is right.
@@ -51,20 +49,6 @@ impl Slow {
         let _ = self.returned.send(());
         assert!(over, "the function is still running");
         assert!(!stopped);
-    }
-}
-
-/// Runs `f`, which might hang, on another thread.
-#[track_caller]
-fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (tell, told) = bounded(1);
-    let thread = thread::spawn(move || {
-        let _ = tell.send(f());
-    });
-    match told.recv_timeout(LIMIT) {
-        Ok(result) => result,
-        Err(err) if err.is_timeout() => panic!("it hangs"),
-        Err(_) => panic!("it panics: {:?}", thread.join()),
     }
 }
 

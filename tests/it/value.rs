@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use go_context::crossbeam_channel::TryRecvError;
 use go_context::{Context, Error, Key};
-
-const HOUR: Duration = Duration::from_secs(3600);
+use support::{Counted, HOUR};
 
 /// One key for each number, each for a text.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,15 +84,6 @@ impl<T: Send + Sync + 'static> Key for Only<T> {
 
 fn text(ctx: &Context, id: u32) -> Option<&str> {
     ctx.value(&Id(id)).map(String::as_str)
-}
-
-/// Counts how often it, or what is like it, is dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 /// A context with a value that counts its drops, and the count.

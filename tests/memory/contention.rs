@@ -4,18 +4,15 @@
 //! Memory is counted for the whole process, so there is one test here.
 
 use std::thread;
-use std::time::Duration;
 
 use go_context::{CancelFunc, Context, Key};
 use support::process::in_child_alone;
-use support::test_name;
+use support::{test_name, HOUR};
 
 use crate::allocated_bytes;
 
 /// What threads and channels may have in hand at the moment.
 const SLACK: usize = 32 * 1024;
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 const THREADS: usize = 4;
 

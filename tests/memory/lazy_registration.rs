@@ -8,11 +8,11 @@ use std::hint;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use go_context::{CancelFunc, Context};
 use support::process::in_child_alone;
-use support::test_name;
+use support::{test_name, HOUR, LIMIT};
 
 use crate::allocated_bytes;
 
@@ -20,11 +20,6 @@ use crate::allocated_bytes;
 const SLACK: usize = 16 * 1024;
 
 const CHILDREN: usize = 10_000;
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// Only a hang takes so long.
-const LIMIT: Duration = Duration::from_secs(30);
 
 type Pair = (Context, CancelFunc);
 

@@ -3,12 +3,11 @@
 //! Memory is counted for the whole process, so there is one test here.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use go_context::crossbeam_channel::TryRecvError;
 use go_context::{Context, Key};
 use support::process::in_child_alone;
-use support::test_name;
+use support::{test_name, HOUR};
 
 use crate::allocated_bytes;
 
@@ -19,8 +18,6 @@ const ALIVE: usize = 100;
 const BYTES: usize = 512 * 1024;
 /// The same for the resident memory, that the kernel counts by batches of pages.
 const RESIDENT_KIB: usize = 4 * 1024;
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(PartialEq, Eq)]
 struct Number;

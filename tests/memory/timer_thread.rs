@@ -8,20 +8,18 @@ use std::time::{Duration, Instant};
 use go_context::crossbeam_channel::RecvTimeoutError;
 use go_context::{CancelFunc, Context, Error};
 use support::process::in_child_alone;
-use support::test_name;
+use support::threads::thread_names;
+use support::{test_name, HOUR, LIMIT};
 
 use crate::allocated_bytes;
 
 const COUNT: usize = 100_000;
-const HOUR: Duration = Duration::from_secs(3600);
-/// Only a deadline that is forgotten takes so long.
-const HANGS: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_hundred_thousand_timeouts_take_one_thread_and_leave_nothing() {
     in_child_alone(test_name!(), || {
         let background = Context::background();
-        let mut threads = threads();
+        let mut threads = thread_names();
         use_no_deadline();
         assert_threads(&threads);
 
@@ -82,7 +80,7 @@ fn use_no_deadline() {
 /// the timer's has nothing to do with what a context may own.
 fn expired() -> Context {
     let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
-    let done = ctx.done().recv_timeout(HANGS);
+    let done = ctx.done().recv_timeout(LIMIT);
     assert_eq!(done, Err(RecvTimeoutError::Disconnected));
     ctx
 }
@@ -108,7 +106,9 @@ fn assert_threads(expected: &[String]) {
         let cut = |name: &String| name.chars().take(15).collect::<String>();
         let mut expected: Vec<_> = expected.iter().map(cut).collect();
         expected.sort();
-        assert_eq!(threads(), expected);
+        let mut names = thread_names();
+        names.sort();
+        assert_eq!(names, expected);
     }
 }
 
@@ -134,16 +134,4 @@ fn assert_timer_sleeps() {
     std::thread::sleep(Duration::from_millis(500));
     let taken = ticks() - before;
     assert!(taken <= 5, "{taken} hundredths of a second");
-}
-
-/// The names of the threads of this process, of each the 15 characters that Linux keeps.
-fn threads() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task");
-    let names = tasks.into_iter().flatten().flatten().map(|task| {
-        let name = std::fs::read_to_string(task.path().join("comm")).unwrap();
-        name.trim_end().to_string()
-    });
-    let mut names: Vec<_> = names.collect();
-    names.sort();
-    names
 }

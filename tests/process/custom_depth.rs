@@ -6,44 +6,18 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use go_context::crossbeam_channel::{Receiver, TryRecvError};
-use go_context::{CancelCauseFunc, CancelFunc, Context, CustomContext, Error, Key};
-
+use go_context::crossbeam_channel::Receiver;
+use go_context::{CancelCauseFunc, CancelFunc, Context, Error, Key};
+use support::custom::PassThrough;
 use support::process::in_child;
-use support::test_name;
+use support::{is_closed, test_name, Counted, Tag, HOUR};
 
 const DEPTH: usize = 100_000;
 
 /// The default of std, whatever the environment says.
 const STACK: usize = 2 * 1024 * 1024;
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-#[derive(PartialEq, Eq)]
-struct Tag(u8);
-
-impl Key for Tag {
-    type Value = usize;
-}
-
-/// A wrapper without methods of its own.
-struct Shell(Context);
-
-impl CustomContext for Shell {
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
-
-    fn done(&self) -> Receiver<()> {
-        self.0.done()
-    }
-
-    fn err(&self) -> Option<Error> {
-        self.0.err()
-    }
-}
 
 struct Nested {
     outermost: Context,
@@ -59,7 +33,7 @@ impl Nested {
         let (timed, _cancel) = Context::background().with_deadline(deadline);
         let (innermost, cancel) = timed.with_value(Tag(0), 7).with_cancel_cause();
         let done = innermost.done();
-        let outermost = (0..DEPTH).fold(innermost, |inner, _| Context::custom(Shell(inner)));
+        let outermost = (0..DEPTH).fold(innermost, |inner, _| Context::custom(PassThrough(inner)));
         Nested {
             outermost,
             cancel,
@@ -67,10 +41,6 @@ impl Nested {
             deadline,
         }
     }
-}
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
 }
 
 /// Calls `f` with nested contexts, on an ordinary stack in a process of its own.
@@ -143,7 +113,7 @@ fn custom_nested_hands_on_done() {
 #[test]
 fn custom_nested_is_printed() {
     with_nested(test_name!(), |nested| {
-        let shell = std::any::type_name::<Shell>();
+        let shell = std::any::type_name::<PassThrough>();
         assert_eq!(nested.outermost.to_string(), shell);
         assert!(!format!("{:?}", nested.outermost).is_empty());
     });
@@ -173,15 +143,6 @@ fn custom_nested_cancels_children() {
     });
 }
 
-/// A value that counts its drops.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 #[derive(PartialEq, Eq)]
 struct Owner;
 
@@ -198,7 +159,8 @@ fn custom_nested_is_dropped() {
                 .with_value(Owner, Counted(dropped.clone()))
                 .with_cancel();
             let done = innermost.done();
-            let outermost = (0..DEPTH).fold(innermost, |inner, _| Context::custom(Shell(inner)));
+            let outermost =
+                (0..DEPTH).fold(innermost, |inner, _| Context::custom(PassThrough(inner)));
             drop(cancel);
             assert!(!is_closed(&done));
             drop(outermost);
@@ -219,7 +181,7 @@ fn custom_alternating_with_cancel_is_dropped() {
             for _ in 0..DEPTH / 2 {
                 let (child, cancel) = ctx.with_cancel();
                 cancels.push(cancel);
-                ctx = Context::custom(Shell(child));
+                ctx = Context::custom(PassThrough(child));
             }
             let done = ctx.done();
             assert!(!is_closed(&done));

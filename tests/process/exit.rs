@@ -2,66 +2,65 @@
 //!
 //! The test runs itself again as another process, and sees how that ends.
 
-use std::env;
-use std::io::{self, Read, Write};
+use std::io;
 use std::mem;
-use std::process::{exit, Child, Command, Stdio};
+use std::process::exit;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
-use go_context::{Context, CustomContext, Error};
-
-const NAME: &str = "a_process_ends_with_its_own_code_while_timers_and_callbacks_are_pending";
-const ROLE: &str = "GO_CONTEXT_TEST_EXIT";
-const READY: &str = "all is pending";
-const HOUR: Duration = Duration::from_secs(3600);
-/// Only a process that hangs takes so long. All that is pending takes longer.
-const HANGS: Duration = Duration::from_secs(60);
+use go_context::{CancelFunc, Context, CustomContext, Error};
+use support::process::{child_variant, say};
+use support::{test_name, HOUR};
 
 #[test]
 fn a_process_ends_with_its_own_code_while_timers_and_callbacks_are_pending() {
-    let Ok(role) = env::var(ROLE) else {
-        for (role, code) in [
-            ("return", 0),
-            ("exit", 7),
-            ("exit in a callback", 8),
-            ("exit in a worker", 9),
-            ("exit in a custom context", 10),
-            ("panic", 101),
-        ] {
-            assert_eq!(code_of(role), Some(code), "{role}");
-        }
-        return;
-    };
-    leave_all_pending();
-    // Past the test harness, which keeps back what is printed.
-    writeln!(std::io::stdout(), "{READY}").unwrap();
-    let (ctx, cancel) = Context::background().with_cancel();
-    match role.as_str() {
-        "return" => {}
-        "exit" => exit(7),
-        "exit in a callback" => {
-            ctx.after_func(|| exit(8));
-            cancel.cancel();
-            thread::sleep(HOUR);
-        }
-        "exit in a worker" => {
-            let _: io::Result<()> = ctx.scope(|s| {
-                s.spawn(|_| -> io::Result<()> { exit(9) });
-                ctx.wait();
-            });
-        }
-        "exit in a custom context" => {
-            let (end, done) = bounded(0);
-            let custom = Context::custom(Own(done, || exit(10)));
-            let _child = custom.with_cancel();
-            drop(end);
-            thread::sleep(HOUR);
-        }
-        _ => panic!("for the status of a test that fails"),
+    let ends: [(&str, fn(&Context, &CancelFunc), i32); 6] = [
+        ("return", |_, _| {}, 0),
+        ("exit", |_, _| exit(7), 7),
+        ("exit in a callback", exit_in_a_callback, 8),
+        ("exit in a worker", exit_in_a_worker, 9),
+        ("exit in a custom context", exit_in_a_custom_context, 10),
+        (
+            "panic",
+            |_, _| panic!("for the status of a test that fails"),
+            101,
+        ),
+    ];
+    for (how, _, code) in ends {
+        let process = child_variant(how, test_name!(), |how| {
+            let (_, end, _) = ends.iter().find(|(other, ..)| *other == how).unwrap();
+            leave_all_pending();
+            let (ctx, cancel) = Context::background().with_cancel();
+            say("all is pending");
+            end(&ctx, &cancel);
+        });
+        let Some(mut process) = process else { return };
+        process.expect("all is pending");
+        process.exits(code);
     }
+}
+
+fn exit_in_a_callback(ctx: &Context, cancel: &CancelFunc) {
+    ctx.after_func(|| exit(8));
+    cancel.cancel();
+    thread::sleep(HOUR);
+}
+
+fn exit_in_a_worker(ctx: &Context, _: &CancelFunc) {
+    let _: io::Result<()> = ctx.scope(|s| {
+        s.spawn(|_| -> io::Result<()> { exit(9) });
+        ctx.wait();
+    });
+}
+
+fn exit_in_a_custom_context(_: &Context, _: &CancelFunc) {
+    let (end, done) = bounded(0);
+    let custom = Context::custom(Own(done, || exit(10)));
+    let _child = custom.with_cancel();
+    drop(end);
+    thread::sleep(HOUR);
 }
 
 /// A context with a channel and no more, so that a thread has to watch it. That one asks for the error.
@@ -106,35 +105,4 @@ fn leave_all_pending() {
     });
     cancel.cancel();
     starts.recv().unwrap();
-}
-
-/// The exit code of this test as a process of its own.
-fn code_of(role: &str) -> Option<i32> {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", NAME, "--nocapture"]);
-    command.env(ROLE, role).stderr(Stdio::null());
-    let mut child = Running(command.stdout(Stdio::piped()).spawn().unwrap());
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = child.0.try_wait().unwrap() {
-            break status;
-        }
-        assert!(start.elapsed() < HANGS, "{role}: the process does not end");
-        thread::sleep(Duration::from_millis(2));
-    };
-    let mut output = String::new();
-    let mut stdout = child.0.stdout.take().unwrap();
-    stdout.read_to_string(&mut output).unwrap();
-    assert!(output.contains(READY), "{role}: {output}");
-    status.code()
-}
-
-/// A process that does not outlive the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

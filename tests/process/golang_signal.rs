@@ -11,9 +11,8 @@ use go_context::crossbeam_channel::{select, tick, TryRecvError};
 use go_context::signal::{NotifyContext, Received, SIGHUP, SIGINT, SIGTERM};
 use go_context::{Cause, Context, Error};
 use rustix::process::Signal;
-
-use support::process::{child, child_of, in_child, kill_self, say, LIMIT};
-use support::test_name;
+use support::process::{child, child_of, in_child, kill_self, say};
+use support::{test_name, LIMIT};
 
 /// As Go has it: the signal is caught until `stop`.
 fn notify(signals: &[i32]) -> NotifyContext {

@@ -8,14 +8,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use go_context::crossbeam_channel::{bounded, Receiver, Sender, TryRecvError};
 use go_context::{CancelCauseFunc, Cause, Context, CustomContext, Error, Key};
 use support::process::in_child;
-use support::test_name;
+use support::{assert_closes, test_name, Name, HOUR, LIMIT};
 
-/// Only a hang takes as long.
-const LIMIT: Duration = Duration::from_secs(30);
-const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(2);
 
 /// What panics here panic with.
@@ -83,13 +80,6 @@ fn use_contexts(ctx: &Context, cancel: &CancelCauseFunc) {
     cancel.cancel("the hook's");
     assert_eq!(valued.err(), Some(Error::Canceled));
     assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Disconnected));
-}
-
-#[derive(PartialEq, Eq)]
-struct Name;
-
-impl Key for Name {
-    type Value = String;
 }
 
 type Step = fn(&Context);
@@ -182,14 +172,6 @@ fn blow_up_there(ctx: &Context) -> impl FnOnce() + Send + 'static {
 fn caught<T>(f: impl FnOnce() -> T) {
     let payload = panic::catch_unwind(AssertUnwindSafe(f)).err();
     assert!(payload.is_some_and(|payload| payload.is::<OnPurpose>()));
-}
-
-#[track_caller]
-fn assert_closes(done: &Receiver<()>) {
-    assert_eq!(
-        done.recv_timeout(LIMIT),
-        Err(RecvTimeoutError::Disconnected)
-    );
 }
 
 /// A value or a cause.

@@ -10,24 +10,14 @@ use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{
-    bounded, never, unbounded, Receiver, RecvTimeoutError, TryRecvError,
-};
+use go_context::crossbeam_channel::{bounded, never, unbounded, Receiver, TryRecvError};
 use go_context::{Context, CustomContext, Error, RecvError, SendError};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+use support::process::{child_of, in_child_each};
+use support::threads::{thread_names, CALLBACK, TIMER, WATCH};
+use support::{assert_closes, test_name, wait_until, HOUR, LIMIT};
 
-use support::process::{child_of, in_child_each, threads, wait_until, LIMIT};
-use support::test_name;
-
-const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(5);
-/// Far more than any wait takes, and less than [`LIMIT`], so that the child process reports what hangs.
-const HANGS: Duration = Duration::from_secs(15);
-
-/// The names as Linux cuts them.
-const TIMER: &str = "go-ctx-timer";
-const CALLBACK: &str = "go-ctx-callback";
-const WATCH: &str = "go-ctx-watch";
 
 const STACK: u64 = 1 << 30;
 
@@ -70,13 +60,7 @@ impl Drop for Refusal {
 }
 
 fn has_thread(name: &str) -> bool {
-    threads().iter().any(|other| other == name)
-}
-
-#[track_caller]
-fn assert_closes(done: &Receiver<()>) {
-    let end = done.recv_timeout(HANGS);
-    assert_eq!(end, Err(RecvTimeoutError::Disconnected));
+    thread_names().iter().any(|other| other == name)
 }
 
 /// Has the timer's thread start.
@@ -129,13 +113,13 @@ fn ends_after_refused_timer(test: &str, call: fn(&Context) -> Error) {
         assert!(!has_thread(TIMER));
         let refusal = (begin == "during").then_some(refusal);
         start.send(ctx.clone()).unwrap();
-        let thread = begun.recv_timeout(HANGS).unwrap();
+        let thread = begun.recv_timeout(LIMIT).unwrap();
         if refusal.is_some() {
             wait_until_blocked(&thread);
         }
         drop(refusal);
 
-        let ended = ended.recv_timeout(HANGS);
+        let ended = ended.recv_timeout(LIMIT);
         assert_eq!(ended, Ok(Error::DeadlineExceeded), "{begin} the refusal");
         assert_closes(&done);
         assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
@@ -280,7 +264,7 @@ fn callbacks_refused_with_timer_run_on_next_use() {
 
         use_once(how);
         for _ in 0..3 {
-            assert_eq!(runs.recv_timeout(HANGS), Ok(()), "{how}");
+            assert_eq!(runs.recv_timeout(LIMIT), Ok(()), "{how}");
         }
     });
 }
@@ -296,7 +280,7 @@ fn callback_that_ends_retries_refused_timer() {
             let _ = released.recv();
         });
         cancel.cancel();
-        assert_eq!(begins.recv_timeout(HANGS), Ok(()));
+        assert_eq!(begins.recv_timeout(LIMIT), Ok(()));
 
         let refusal = Refusal::begin();
         let (timed, _cancel) = Context::background().with_timeout(SOON);

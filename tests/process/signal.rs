@@ -20,11 +20,9 @@ use go_context::signal::{
 use go_context::{Context, CustomContext, Error, Key};
 use rustix::process::Signal;
 use signal_hook::low_level::raise;
-
-use support::process::{
-    child, child_of, in_child, kill_self, say, threads, wait_for_word, wait_until, LIMIT,
-};
-use support::test_name;
+use support::process::{child, child_of, in_child, kill_self, say, wait_for_word};
+use support::threads::thread_names;
+use support::{test_name, wait_until, LIMIT};
 
 fn start(signals: &[i32]) -> (Context, StopFunc) {
     let signals = NotifyContext::new().signals(signals.iter().copied());
@@ -557,7 +555,7 @@ fn file_count() -> usize {
 
 /// How many threads have this name. One that has just been started has none.
 fn count(name: &str) -> usize {
-    threads().iter().filter(|other| *other == name).count()
+    thread_names().iter().filter(|other| *other == name).count()
 }
 
 /// The ways in which the catching may end.
@@ -593,7 +591,7 @@ const ENDS: [fn(); 6] = [
 #[cfg(target_os = "linux")]
 fn no_thread_and_no_file_is_left() {
     in_child(test_name!(), || {
-        let (files, own) = (file_count(), threads().len());
+        let (files, own) = (file_count(), thread_names().len());
         for number in 0..204 {
             ENDS[number % ENDS.len()]();
             assert_eq!(file_count(), files, "{}", number % ENDS.len());
@@ -603,7 +601,7 @@ fn no_thread_and_no_file_is_left() {
         wait_until("no other thread is left", || {
             let shared = ["go-ctx-callback", "go-ctx-timer"];
             let is_own = |name: &&String| !shared.contains(&name.as_str());
-            threads().iter().filter(is_own).count() <= own
+            thread_names().iter().filter(is_own).count() <= own
         });
     });
 }

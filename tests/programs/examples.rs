@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::LIMIT;
 
 /// The digests of nothing, and of `abc`.
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -17,8 +18,6 @@ const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f2001
 /// The digest of a million times the letter a.
 const MILLION: &str = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
 
-/// Only a program that hangs takes so long.
-const HANGS: Duration = Duration::from_secs(60);
 /// More than any machine digests meanwhile; as a file with a hole it takes no space.
 const ENDLESS: u64 = 1 << 40;
 
@@ -471,7 +470,7 @@ impl Running {
             if let Some(status) = self.0.try_wait().unwrap() {
                 break status;
             }
-            assert!(start.elapsed() < HANGS, "the example does not end");
+            assert!(start.elapsed() < LIMIT, "the example does not end");
             thread::sleep(Duration::from_millis(2));
         };
         let [stdout, stderr] =

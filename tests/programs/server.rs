@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{getrlimit, kill_process, setrlimit, Pid, Resource, Rlimit, Signal};
 use support::process;
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(60);
+use support::LIMIT;
 
 /// Far longer than any test runs: whoever comes to the end of it has not been cut.
 const TEN_MINUTES: &str = "600000";

@@ -1,27 +1,10 @@
 //! Calls that block: what several tests need to start them, to see that they do, and to wait for
 //! their end.
 
-use std::thread;
-use std::time::Duration;
-
 use go_context::crossbeam_channel::{bounded, Receiver};
 
-/// Only a hang takes as long.
-pub const LIMIT: Duration = Duration::from_secs(30);
-
-/// Waits for a message.
-#[track_caller]
-pub fn receive<T>(receiver: &Receiver<T>) -> T {
-    let message = receiver.recv_timeout(LIMIT);
-    message.expect("nothing came, or nobody is left to send it")
-}
-
-/// Runs a call on a thread of its own. [`receive`] waits for the result.
-pub fn start<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-    let (result, receiver) = bounded(1);
-    thread::spawn(move || result.send(call()));
-    receiver
-}
+use crate::receive;
+use crate::threads::spawn;
 
 /// Runs a call on a thread of its own, and returns when it is blocked.
 ///
@@ -30,7 +13,7 @@ pub fn start<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Re
 #[track_caller]
 pub fn block<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (begins, begun) = bounded(1);
-    let result = start(move || {
+    let result = spawn(move || {
         begins.send(state::of_this_thread()).unwrap();
         drop(begins);
         call()
@@ -60,7 +43,7 @@ mod state {
         let mut last = None;
         let mut looks = 0;
         while looks < 3 {
-            assert!(start.elapsed() < super::LIMIT, "the call does not block");
+            assert!(start.elapsed() < crate::LIMIT, "the call does not block");
             // One that has ended says nothing, and is an error of the test.
             let status = fs::read_to_string(&thread).expect("the call ends at once");
             let field = |name| status.lines().find_map(|line| line.strip_prefix(name));

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 #[cfg(unix)]
 use std::os::unix::process::ExitStatusExt;
@@ -17,11 +16,11 @@ use rustix::process::{getpid, kill_process, Pid, Signal};
 
 /// Only a child process that hangs takes this long. Longer than the waits within one, so that the
 /// child reports what hangs.
-pub const LIMIT: Duration = Duration::from_secs(180);
+const CHILD_LIMIT: Duration = Duration::from_secs(180);
 
 /// Set to the name of a test in its child processes.
 const ROLE: &str = "GO_CONTEXT_TEST";
-/// Set to the variant of a child process, if there are several.
+/// Set to the variant in a child process, which may be empty.
 const VARIANT: &str = "GO_CONTEXT_TEST_VARIANT";
 
 /// Begins each line that a child process reports; the test harness prints as well.
@@ -68,12 +67,26 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     }
 }
 
-/// [`child`], where the process is started by another program: it replaces itself with what is
+/// Like [`child`], but another program starts the child process: it replaces itself with what is
 /// appended to its arguments.
 pub fn child_of(starter: &[&str], test: &str, role: impl FnOnce()) -> Option<Process> {
+    run_again(starter, "", test, |_| role())
+}
+
+/// Like [`child`], for a test with several child processes. Calls `role` with the variant.
+pub fn child_variant(variant: &str, test: &str, role: impl FnOnce(&str)) -> Option<Process> {
+    run_again(&[], variant, test, role)
+}
+
+fn run_again(
+    starter: &[&str],
+    variant: &str,
+    test: &str,
+    role: impl FnOnce(&str),
+) -> Option<Process> {
     if env::var_os(ROLE).is_some_and(|role| role == test) {
         say(BEGUN);
-        role();
+        role(&env::var(VARIANT).unwrap());
         say(ENDED);
         return None;
     }
@@ -88,7 +101,8 @@ pub fn child_of(starter: &[&str], test: &str, role: impl FnOnce()) -> Option<Pro
     };
     command
         .args(["--exact", test, "--nocapture"])
-        .env(ROLE, test);
+        .env(ROLE, test)
+        .env(VARIANT, variant);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let (tell, said) = channel();
@@ -117,10 +131,9 @@ pub fn in_child(test: &str, role: impl FnOnce()) {
 /// They are started by another program, as in [`child_of`].
 pub fn in_child_each(starter: &[&str], test: &str, variants: &[&str], role: impl Fn(&str)) {
     for variant in variants {
-        let set = format!("{VARIANT}={variant}");
-        let starter: Vec<_> = starter.iter().chain(&["env", &set]).copied().collect();
-        let process = child_of(&starter, test, || role(&env::var(VARIANT).unwrap()));
-        let Some(mut process) = process else { return };
+        let Some(mut process) = run_again(starter, variant, test, &role) else {
+            return;
+        };
         process.ends();
     }
 }
@@ -150,7 +163,7 @@ impl Process {
     /// The next thing that the child says.
     #[track_caller]
     pub fn says(&mut self) -> String {
-        match self.said.recv_timeout(LIMIT) {
+        match self.said.recv_timeout(CHILD_LIMIT) {
             Ok(said) => said,
             Err(_) => panic!("it says nothing more: {:?}", self.child.try_wait()),
         }
@@ -180,7 +193,7 @@ impl Process {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(start.elapsed() < LIMIT, "the process does not end");
+            assert!(start.elapsed() < CHILD_LIMIT, "the process does not end");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -198,7 +211,7 @@ impl Process {
     pub fn is_killed(&mut self, signal: Signal) {
         let status = self.status();
         assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
-        let more = self.said.recv_timeout(LIMIT);
+        let more = self.said.recv_timeout(CHILD_LIMIT);
         assert!(more.is_err(), "{more:?}");
     }
 
@@ -232,21 +245,4 @@ pub fn wait_for_word() {
 #[cfg(unix)]
 pub fn kill_self(signal: Signal) {
     kill_process(getpid(), signal).unwrap();
-}
-
-#[track_caller]
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// The names of the threads of this process.
-pub fn threads() -> Vec<String> {
-    let tasks = fs::read_dir("/proc/self/task").unwrap();
-    // One that ends meanwhile has no name any more.
-    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.map(|name| name.trim_end().to_string()).collect()
 }

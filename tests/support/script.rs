@@ -19,11 +19,13 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, unbounded, Receiver, Sender, TryRecvError};
+use go_context::crossbeam_channel::{bounded, unbounded, Receiver, Sender};
 use go_context::{
     AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, RecvError,
     SendError,
 };
+
+use crate::{is_closed, Task, LIMIT};
 
 // The script
 
@@ -206,20 +208,18 @@ enum Made {
     Stopped(usize, bool),
 }
 
-type Job = Box<dyn FnOnce() + Send>;
-
 /// The threads stay from script to script, so that no time is spent on starting them. They play one
 /// script at a time.
 static CREW: Mutex<Crew> = Mutex::new(Crew(Vec::new()));
 
 /// All but the first.
-struct Crew(Vec<Sender<Job>>);
+struct Crew(Vec<Sender<Task>>);
 
 impl Crew {
     /// Plays all lanes at once: the first on this thread, as there is no need to wake it.
     fn play(&mut self, lanes: Vec<Vec<Act>>) -> Vec<Made> {
         while self.0.len() < LANES - 1 {
-            let (give, jobs) = unbounded::<Job>();
+            let (give, jobs) = unbounded::<Task>();
             thread::spawn(move || jobs.iter().for_each(|job| job()));
             self.0.push(give);
         }
@@ -266,9 +266,6 @@ fn meet(missing: &AtomicUsize) {
         }
     }
 }
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(30);
 
 #[track_caller]
 fn eventually(condition: impl Fn() -> bool) {
@@ -347,8 +344,6 @@ impl CancelEither {
         }
     }
 }
-
-type Task = Box<dyn FnOnce() + Send>;
 
 /// What the script keeps of a custom context with its own channel, to close it by.
 struct Lever(Mutex<(Option<Sender<()>>, Tasks)>);
@@ -437,10 +432,6 @@ impl Record {
 }
 
 // What holds whatever the others do
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
 
 /// Looks in one order or the other: error and channel agree, and say the same for ever.
 fn look(ctx: &Context, done_first: bool) -> Option<Error> {

@@ -1,50 +1,69 @@
-//! Threads that begin at the same moment.
+//! Threads: starting them, starting them at the same moment, and counting them.
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
 
 use go_context::crossbeam_channel::{bounded, Receiver};
 
-/// Far more than any wait takes, so that a hang becomes a failure.
-pub const LIMIT: Duration = Duration::from_secs(30);
+use crate::{receive, Task};
 
-/// Runs `f` on a thread of its own.
-pub fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+/// The names of the crate's threads, as Linux truncates them.
+pub const TIMER: &str = "go-ctx-timer";
+pub const CALLBACK: &str = "go-ctx-callback";
+pub const WATCH: &str = "go-ctx-watch";
+
+/// Runs `f` on a thread of its own. [`receive`] waits for the result.
+pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (result, receiver) = bounded(1);
     thread::spawn(move || result.send(f()));
     receiver
 }
 
-/// The result of `go`.
+/// Runs all jobs, each on a thread of its own, beginning at the same moment. Waits for them.
 #[track_caller]
-pub fn join<T>(result: &Receiver<T>) -> T {
-    let result = result.recv_timeout(LIMIT);
-    result.expect("the thread hangs or has panicked")
-}
-
-pub type Player = Box<dyn FnOnce() + Send>;
-
-/// Has all players begin at the same moment, each on a thread of its own, and waits for them.
-#[track_caller]
-pub fn together(players: Vec<Player>) {
-    let start = Arc::new(Barrier::new(players.len()));
-    let ends: Vec<_> = players
+pub fn together(jobs: Vec<Task>) {
+    let start = Arc::new(Barrier::new(jobs.len()));
+    let ends: Vec<_> = jobs
         .into_iter()
-        .map(|player| {
+        .map(|job| {
             let start = start.clone();
-            go(move || {
+            spawn(move || {
                 start.wait();
-                player();
+                job();
             })
         })
         .collect();
-    ends.iter().for_each(join);
+    ends.iter().for_each(receive);
 }
 
-/// Lets a little time pass, another in each round, so that rounds differ in who comes first.
+/// Spins a little, for another time in each round, so that rounds differ in which thread is first.
 pub fn stagger(round: usize) {
     for _ in 0..round % 50 * 20 {
         std::hint::spin_loop();
     }
+}
+
+/// Runs `f` on a stack of 64 KiB: a fraction of a byte for each context of a chain of a million.
+pub fn on_small_stack<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = thread::Builder::new().stack_size(64 * 1024).spawn(f);
+    let result = thread.expect("a thread").join();
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Returns how many threads this process has.
+#[cfg(target_os = "linux")]
+pub fn thread_count() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Returns the names of the threads of this process. Elsewhere than on Linux there are none.
+pub fn thread_names() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    // A thread that ends meanwhile has no name any more.
+    let names = tasks.filter_map(|task| {
+        let comm = task.ok()?.path().join("comm");
+        std::fs::read_to_string(comm).ok()
+    });
+    names.map(|name| name.trim_end().to_string()).collect()
 }

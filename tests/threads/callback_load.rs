@@ -3,7 +3,6 @@
 //!
 //! Threads are counted for the whole process, so each test runs in a process of its own.
 
-use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -11,13 +10,9 @@ use std::time::Duration;
 
 use go_context::crossbeam_channel::{bounded, unbounded, Receiver};
 use go_context::{CancelFunc, Context};
-
 use support::process::{child, in_child_alone, one_at_a_time, say};
-use support::test_name;
-
-/// Far more than any wait takes, and less than the parent process waits, so that the child process
-/// reports what hangs.
-const HANGS: Duration = Duration::from_secs(20);
+use support::threads::thread_count;
+use support::{test_name, LIMIT};
 
 const SHORT: usize = 10_000;
 
@@ -26,10 +21,6 @@ const ROUNDS: usize = 5;
 
 fn cores() -> usize {
     thread::available_parallelism().unwrap().get()
-}
-
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
 }
 
 /// Runs `work` in a process of its own. It gets a function to be called by each of [`SHORT`]
@@ -63,15 +54,15 @@ fn peak<T>(work: impl Fn(Arc<dyn Fn() + Send + Sync>) -> T) -> usize {
     let (all_ran, end) = bounded::<()>(1);
     let count = ran.clone();
     let counter = thread::spawn(move || {
-        let before = threads();
+        let before = thread_count();
         begin.send(()).unwrap();
         let mut peak = before;
         while end.is_empty() {
-            peak = peak.max(threads());
+            peak = peak.max(thread_count());
             thread::sleep(Duration::from_micros(200));
         }
         // An idle thread stays for a while, so this finds those that were missed above.
-        peak.max(threads()) - before
+        peak.max(thread_count()) - before
     });
     begins.recv().unwrap();
     let alive = work(Arc::new(move || {
@@ -214,7 +205,7 @@ fn after_func_batch_runs_though_the_first_block() {
 #[track_caller]
 fn receive(messages: &Receiver<()>, count: usize) {
     for received in 0..count {
-        let message = messages.recv_timeout(HANGS);
+        let message = messages.recv_timeout(LIMIT);
         assert!(message.is_ok(), "{received} of {count} have run");
     }
 }

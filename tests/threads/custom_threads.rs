@@ -2,7 +2,6 @@
 //!
 //! It counts the threads of the whole process, so it is the only test of its file.
 
-use std::fs;
 use std::mem;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,13 +9,10 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
 use go_context::{AfterFunc, CancelFunc, Context, CustomContext, Error};
+use support::custom::PassThrough;
 use support::process::in_child_alone;
-use support::test_name;
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-const LIMIT: Duration = Duration::from_secs(60);
-
-type Task = Box<dyn FnOnce() + Send>;
+use support::threads::thread_count;
+use support::{test_name, Tag, Task, LIMIT};
 
 /// A context with its own channel; with a list of whom to tell, if it does that itself.
 struct Own {
@@ -36,23 +32,6 @@ impl CustomContext for Own {
     fn after_func(&self, f: Task) -> Option<Task> {
         self.list.as_ref()?.lock().unwrap().push(f);
         Some(Box::new(|| ()))
-    }
-}
-
-/// A context that hands on the channel of another.
-struct Shell(Context);
-
-impl CustomContext for Shell {
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
-
-    fn done(&self) -> Receiver<()> {
-        self.0.done()
-    }
-
-    fn err(&self) -> Option<Error> {
-        self.0.err()
     }
 }
 
@@ -85,8 +64,8 @@ fn crowd(ctx: &Context) {
 type Family = (Vec<(Context, CancelFunc)>, Vec<AfterFunc>);
 
 fn family(ctx: &Context) -> Family {
-    let value = ctx.with_value(Tag, ());
-    let shell = Context::custom(Shell(ctx.clone()));
+    let value = ctx.with_value(Tag(0), 0);
+    let shell = Context::custom(PassThrough(ctx.clone()));
     let children = (0..1000).map(|n| match n % 4 {
         0 => ctx.with_cancel(),
         1 => value.with_cancel(),
@@ -97,29 +76,18 @@ fn family(ctx: &Context) -> Family {
     (children.collect(), callbacks.collect())
 }
 
-#[derive(PartialEq, Eq)]
-struct Tag;
-
-impl go_context::Key for Tag {
-    type Value = ();
-}
-
 /// Takes the callbacks back, so that none needs a thread, and lets the children go.
 fn part((children, callbacks): Family) {
     assert!(callbacks.iter().all(AfterFunc::stop));
     drop(children);
 }
 
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
-}
-
 /// Threads that have nothing to do end after a while.
 #[track_caller]
 fn wait_for_threads(expected: usize) {
     let start = Instant::now();
-    while threads() != expected {
-        assert!(start.elapsed() < LIMIT, "{} threads", threads());
+    while thread_count() != expected {
+        assert!(start.elapsed() < LIMIT, "{} threads", thread_count());
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -135,13 +103,13 @@ fn assert_end((children, callbacks): Family) {
 #[test]
 fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
     in_child_alone(test_name!(), || {
-        let before = threads();
+        let before = thread_count();
 
         // One that hands on a channel of ours is not watched.
         let (inner, cancel) = Context::background().with_cancel();
-        let shell = Context::custom(Shell(inner));
+        let shell = Context::custom(PassThrough(inner));
         let children = family(&shell);
-        assert_eq!(threads(), before);
+        assert_eq!(thread_count(), before);
         part(children);
 
         // It may have been asked for on any thread, before or after others.
@@ -165,7 +133,7 @@ fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
             for (children, _) in &ended {
                 assert!(children.iter().all(|(child, _)| child.err().is_some()));
             }
-            assert_eq!(threads(), before);
+            assert_eq!(thread_count(), before);
         }
 
         // Nor is one that tells by itself.
@@ -176,7 +144,7 @@ fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
             list: Some(list.clone()),
         });
         let mut children = family(&telling);
-        assert_eq!(threads(), before);
+        assert_eq!(thread_count(), before);
         children
             .1
             .drain(..)
@@ -185,7 +153,7 @@ fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
         let tell = mem::take(&mut *list.lock().unwrap());
         tell.into_iter().for_each(|f| f());
         assert_end(children);
-        assert_eq!(threads(), before);
+        assert_eq!(thread_count(), before);
 
         // Others are, by one thread, from the first to the last. They are ten, so that one thread for
         // all of them would not do.
@@ -197,9 +165,9 @@ fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
                 Context::custom(Own { done, list: None })
             })
             .collect();
-        assert_eq!(threads(), before);
+        assert_eq!(thread_count(), before);
         let families: Vec<Family> = watched.iter().map(family).collect();
-        assert_eq!(threads(), before + 10);
+        assert_eq!(thread_count(), before + 10);
 
         // When they are gone nobody watches, and the threads end.
         families.into_iter().for_each(part);
@@ -218,7 +186,7 @@ fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
 
         // They come back when there is someone to tell again, and end when they have.
         let (child, cancel_child) = watched[0].with_cancel();
-        assert_eq!(threads(), before + 1);
+        assert_eq!(thread_count(), before + 1);
         drop(open);
         assert!(child.done().recv_timeout(LIMIT).is_err());
         drop((child, cancel_child));
@@ -227,7 +195,7 @@ fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
         // What is done is not watched.
         let children: Vec<_> = watched.iter().map(Context::with_cancel).collect();
         assert!(children.iter().all(|(child, _)| child.err().is_some()));
-        assert_eq!(threads(), before);
+        assert_eq!(thread_count(), before);
         cancel.cancel();
         assert_eq!(shell.err(), Some(Error::Canceled));
     });

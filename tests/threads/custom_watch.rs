@@ -10,30 +10,16 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{
-    bounded, unbounded, Receiver, RecvTimeoutError, Sender, TryRecvError,
-};
+use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutError, Sender};
 use go_context::{CancelFunc, Context, CustomContext, Error};
-
-use support::process::{in_child_alone, threads};
-use support::test_name;
-
-/// Far more than any wait takes, and less than the parent process waits, so that the child process
-/// reports what hangs.
-const HANGS: Duration = Duration::from_secs(20);
-
-/// The name as Linux cuts it.
-const WATCH: &str = "go-ctx-watch";
-
-type Task = Box<dyn FnOnce() + Send>;
-
-fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
-}
+use support::process::in_child_alone;
+use support::threads::thread_names;
+use support::threads::WATCH;
+use support::{is_closed, test_name, wait_until, Task, LIMIT};
 
 #[track_caller]
 fn assert_closes(done: &Receiver<()>, what: &str) {
-    let end = done.recv_timeout(HANGS);
+    let end = done.recv_timeout(LIMIT);
     assert_eq!(end, Err(RecvTimeoutError::Disconnected), "{what}");
 }
 
@@ -44,18 +30,9 @@ fn assert_canceled(ctx: &Context, what: &str) {
 }
 
 #[track_caller]
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < HANGS, "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-#[track_caller]
 fn wait_for_no_watch() {
     wait_until("the watch threads have ended", || {
-        !threads().iter().any(|name| name == WATCH)
+        !thread_names().iter().any(|name| name == WATCH)
     });
 }
 
@@ -149,9 +126,9 @@ impl Blocked {
             kept: kept.clone(),
         });
         let first = derive(&ctx);
-        assert_eq!(begun.recv_timeout(HANGS), Ok(()), "{what}");
+        assert_eq!(begun.recv_timeout(LIMIT), Ok(()), "{what}");
         // On another thread as well, as it might block.
-        let second = derive(&ctx).recv_timeout(HANGS).expect(&what);
+        let second = derive(&ctx).recv_timeout(LIMIT).expect(&what);
         assert_eq!(second.0.err(), None, "{what}");
         let second = Some(second);
         Blocked {
@@ -169,7 +146,7 @@ impl Blocked {
     #[track_caller]
     fn release(&mut self) -> (Context, CancelFunc) {
         drop(self.release.take());
-        self.first.recv_timeout(HANGS).expect(&self.what)
+        self.first.recv_timeout(LIMIT).expect(&self.what)
     }
 }
 

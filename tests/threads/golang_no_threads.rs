@@ -1,20 +1,11 @@
 //! Contexts cost no threads: one for all deadlines, and those for callbacks that run. The threads of
 //! the process are counted, so this test has a process of its own.
 
-use std::fs;
-use std::time::Duration;
-
 use go_context::crossbeam_channel::{never, Receiver};
 use go_context::{Context, CustomContext, Error};
 use support::process::in_child_alone;
-use support::test_name;
-
-/// A deadline that no test lives to see.
-const VERY_LONG: Duration = Duration::from_secs(1000 * 3600);
-
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
-}
+use support::threads::thread_count;
+use support::{test_name, HOUR};
 
 /// Can never be done.
 struct NeverDone;
@@ -31,23 +22,23 @@ impl CustomContext for NeverDone {
 #[test]
 fn no_thread_per_context() {
     in_child_alone(test_name!(), || {
-        let before = threads();
+        let before = thread_count();
         let (parent, cancel) = Context::background().with_cancel();
         let canceled: Vec<_> = (0..1000).map(|_| parent.with_cancel()).collect();
         let callbacks: Vec<_> = (0..1000).map(|_| parent.after_func(|| ())).collect();
         let merged: Vec<_> = (0..1000).map(|n| parent.merge(&canceled[n].0)).collect();
         let never_done = Context::custom(NeverDone);
         let children: Vec<_> = (0..1000).map(|_| never_done.with_cancel()).collect();
-        assert_eq!(threads(), before);
+        assert_eq!(thread_count(), before);
 
-        let timed: Vec<_> = (0..1000).map(|_| parent.with_timeout(VERY_LONG)).collect();
-        assert_eq!(threads(), before + 1, "the timer");
+        let timed: Vec<_> = (0..1000).map(|_| parent.with_timeout(HOUR)).collect();
+        assert_eq!(thread_count(), before + 1, "the timer");
 
         assert!(callbacks.iter().all(|callback| callback.stop()));
         cancel.cancel();
         let waiting = canceled.iter().chain(&merged).chain(&timed);
         assert!(waiting.map(|(ctx, _)| ctx.err()).all(|err| err.is_some()));
         assert!(children.iter().all(|(ctx, _)| ctx.err().is_none()));
-        assert_eq!(threads(), before + 1);
+        assert_eq!(thread_count(), before + 1);
     });
 }

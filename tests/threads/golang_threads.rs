@@ -1,58 +1,22 @@
 //! How many threads custom contexts cost. Go counts the goroutines that it starts; here the threads
 //! of the process are counted, so this test has a process of its own.
 
-use std::fs;
 use std::time::Duration;
 
 use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use go_context::{Context, CustomContext, Error};
+use support::custom::{OwnDone, PassThrough};
 use support::process::in_child_alone;
-use support::test_name;
-
-/// A deadline that no test lives to see.
-const VERY_LONG: Duration = Duration::from_secs(1000 * 3600);
-
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
-}
+use support::threads::thread_count;
+use support::{test_name, HOUR};
 
 /// Runs `f` and asserts how many threads are there after it that were not there before.
 #[track_caller]
 fn started<T>(expected: usize, name: &str, f: impl FnOnce() -> T) -> T {
-    let before = threads();
+    let before = thread_count();
     let result = f();
-    assert_eq!(threads() - before, expected, "{name}");
+    assert_eq!(thread_count() - before, expected, "{name}");
     result
-}
-
-/// Hands everything on.
-struct Forward(Context);
-
-impl CustomContext for Forward {
-    fn done(&self) -> Receiver<()> {
-        self.0.done()
-    }
-    fn err(&self) -> Option<Error> {
-        self.0.err()
-    }
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
-}
-
-/// Has a done channel of its own.
-struct OwnDone(Context, Receiver<()>);
-
-impl CustomContext for OwnDone {
-    fn done(&self) -> Receiver<()> {
-        self.1.clone()
-    }
-    fn err(&self) -> Option<Error> {
-        self.0.err()
-    }
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
 }
 
 /// Has a new done channel whenever it is asked.
@@ -74,32 +38,32 @@ fn custom_context_goroutines() {
     in_child_alone(test_name!(), || {
         let bg = Context::background();
         let timed = started(0, "a timeout that nobody waits for", || {
-            bg.with_timeout(VERY_LONG)
+            bg.with_timeout(HOUR)
         });
         let _done = started(1, "the timer", || timed.0.done());
 
         // 3: a wrapper that hands its done channel on is looked through.
         let (c1, cancel1) = bg.with_cancel();
-        let c2 = started(0, "a wrapper", || Context::custom(Forward(c1.clone())));
+        let c2 = started(0, "a wrapper", || Context::custom(PassThrough(c1.clone())));
         let (c3, _cancel3) = started(0, "a child of a wrapper", || c2.with_cancel());
 
         // 5: contexts of our own never need one, neither do children of those that are done.
-        let (c4, _cancel4) = started(0, "a timeout", || c3.with_timeout(VERY_LONG));
+        let (c4, _cancel4) = started(0, "a timeout", || c3.with_timeout(HOUR));
         let (c5, cancel5) = started(0, "a cancel", || c4.with_cancel());
         started(0, "cancelling", || cancel5.cancel());
-        let (_c6, cancel6) = started(0, "a done parent", || c5.with_timeout(VERY_LONG));
+        let (_c6, cancel6) = started(0, "a done parent", || c5.with_timeout(HOUR));
         started(0, "cancelling again", || cancel6.cancel());
         started(0, "cancelling the first", || cancel1.cancel());
         let _c7 = started(0, "a done grandparent", || c5.with_cancel());
 
         // 4: one with a done channel of its own is watched, and the channel within is not used.
         let (c1, cancel1) = bg.with_cancel();
-        let c2 = Context::custom(Forward(c1.clone()));
+        let c2 = Context::custom(PassThrough(c1.clone()));
         let (close, done) = bounded(0);
         let own = Context::custom(OwnDone(c2, done));
         let (child, _cancel) = started(1, "an own channel", || own.with_cancel());
         let _children = started(0, "more children", || {
-            [(); 100].map(|()| own.with_timeout(VERY_LONG))
+            [(); 100].map(|()| own.with_timeout(HOUR))
         });
         cancel1.cancel();
         assert_eq!(child.err(), None);
@@ -109,7 +73,7 @@ fn custom_context_goroutines() {
         let (opened, open) = bounded(100);
         let new = Context::custom(NewDone(opened));
         let (_child, cancel) = started(1, "a new channel each time", || new.with_cancel());
-        let _timed = started(0, "a second child", || new.with_timeout(VERY_LONG));
+        let _timed = started(0, "a second child", || new.with_timeout(HOUR));
         started(0, "cancelling a watched one", || cancel.cancel());
 
         drop(close);

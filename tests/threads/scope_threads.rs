@@ -7,14 +7,11 @@ use std::fs;
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use go_context::{Context, Scope};
 use support::process::in_child_alone;
-use support::test_name;
-
-/// Only a hang takes so long.
-const LIMIT: Duration = Duration::from_secs(30);
+use support::{test_name, LIMIT};
 
 #[test]
 fn a_group_leaves_no_thread_and_no_file() {

@@ -7,21 +7,9 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{Receiver, RecvTimeoutError};
 use go_context::Context;
-
 use support::process::in_child_alone;
-use support::test_name;
-
-/// Far more than any wait takes, and less than the parent process waits, so that the child process
-/// reports what hangs.
-const HANGS: Duration = Duration::from_secs(20);
-
-#[track_caller]
-fn assert_closes(done: &Receiver<()>) {
-    let end = done.recv_timeout(HANGS);
-    assert_eq!(end, Err(RecvTimeoutError::Disconnected));
-}
+use support::{assert_closes, test_name};
 
 /// The processor time that the timer thread has taken. Linux counts it in hundredths of a second.
 fn timer_time() -> Duration {

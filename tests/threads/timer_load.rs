@@ -8,15 +8,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, TryRecvError};
+use go_context::crossbeam_channel::{bounded, Receiver};
 use go_context::{CancelFunc, Context, Error};
-
 use support::process::{child, in_child_alone, one_at_a_time, say};
-use support::test_name;
-
-/// Far more than any wait takes, and less than the parent process waits, so that the child process
-/// reports what hangs.
-const HANGS: Duration = Duration::from_secs(20);
+use support::{assert_closes, is_open, test_name, LIMIT};
 
 const CHILDREN: usize = 100_000;
 
@@ -30,16 +25,6 @@ fn children(parent: &Context) -> Vec<Child> {
         (child, cancel, done)
     });
     children.collect()
-}
-
-fn is_open(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Empty)
-}
-
-#[track_caller]
-fn assert_closes(done: &Receiver<()>) {
-    let end = done.recv_timeout(HANGS);
-    assert_eq!(end, Err(RecvTimeoutError::Disconnected));
 }
 
 /// Repeats a round until it shows what it is to show. It gets the time to allow for the making of
@@ -57,7 +42,7 @@ fn eventually(what: &str, mut round: impl FnMut(Duration) -> bool) {
         if round(2 * setup) {
             return;
         }
-        assert!(start.elapsed() < HANGS, "never: {what}");
+        assert!(start.elapsed() < LIMIT, "never: {what}");
     }
 }
 
@@ -169,7 +154,7 @@ fn run_at_one_deadline() -> usize {
             (ctx, cancel, function)
         })
         .collect();
-    assert_eq!(all_ran.recv_timeout(HANGS), Ok(()));
+    assert_eq!(all_ran.recv_timeout(LIMIT), Ok(()));
     assert!(ran.iter().all(|ran| ran.load(Ordering::SeqCst) == 1));
     fs::read_dir("/proc/self/task").unwrap().count()
 }

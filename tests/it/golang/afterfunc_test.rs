@@ -2,8 +2,9 @@
 
 use go_context::crossbeam_channel::bounded;
 use go_context::Error;
+use support::{assert_open, receive, wait, HOUR};
 
-use super::common::{assert_open, receive, wait, Service, VERY_LONG};
+use super::common::Service;
 
 #[test]
 fn custom_context_after_func_cancel() {
@@ -20,7 +21,7 @@ fn custom_context_after_func_cancel() {
 fn custom_context_after_func_timeout() {
     let foreign = Service::new();
     let ctx = foreign.context();
-    let (child, _cancel) = ctx.with_timeout(VERY_LONG);
+    let (child, _cancel) = ctx.with_timeout(HOUR);
     assert_open(&child);
     foreign.cancel();
     wait(&child);
@@ -56,7 +57,7 @@ fn custom_context_after_func_unregister_cancel() {
 fn custom_context_after_func_unregister_timeout() {
     let foreign = Service::new();
     let ctx = foreign.context();
-    let (_child, cancel) = ctx.with_timeout(VERY_LONG);
+    let (_child, cancel) = ctx.with_timeout(HOUR);
     assert_eq!(foreign.registered(), 1);
     cancel.cancel();
     assert_eq!(foreign.registered(), 0);

@@ -1,17 +1,13 @@
 //! What several modules share: waiting with a limit, and custom contexts.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use go_context::crossbeam_channel::{bounded, Receiver, Sender, TryRecvError};
 use go_context::{Cause, Context, CustomContext, Error, Key};
-
-/// Far more than any wait here takes, so that a hang becomes a failure.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-
-/// A deadline that no test lives to see.
-pub(crate) const VERY_LONG: Duration = Duration::from_secs(1000 * 3600);
+use support::custom::PassThrough;
+use support::{lock, LIMIT};
 
 /// A deadline that a test waits for.
 pub(crate) const SHORT: Duration = Duration::from_millis(1);
@@ -24,16 +20,9 @@ impl Key for Name {
     type Value = &'static str;
 }
 
-#[track_caller]
-pub(crate) fn assert_open(ctx: &Context) {
-    assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty), "{ctx}");
-    assert_eq!(ctx.err(), None, "{ctx}");
-    assert!(ctx.cause().is_none(), "{ctx}");
-}
-
 /// The context is done now, with nothing to wait for.
 #[track_caller]
-pub(crate) fn assert_done(ctx: &Context, err: Error) {
+pub(crate) fn assert_err(ctx: &Context, err: Error) {
     let done = ctx.done().try_recv();
     assert_eq!(done, Err(TryRecvError::Disconnected), "{ctx}");
     assert_eq!(ctx.err(), Some(err), "{ctx}");
@@ -43,7 +32,7 @@ pub(crate) fn assert_done(ctx: &Context, err: Error) {
 /// The context is done for this very cause.
 #[track_caller]
 pub(crate) fn assert_cause(ctx: &Context, err: Error, cause: &Cause) {
-    assert_done(ctx, err);
+    assert_err(ctx, err);
     let found = ctx.cause().expect("it is done");
     assert!(Arc::ptr_eq(&found, cause), "{ctx}: {found}, not {cause}");
 }
@@ -51,38 +40,9 @@ pub(crate) fn assert_cause(ctx: &Context, err: Error, cause: &Cause) {
 /// The context is done and was given no cause, so that its error is the cause.
 #[track_caller]
 pub(crate) fn assert_no_cause(ctx: &Context, err: Error) {
-    assert_done(ctx, err);
+    assert_err(ctx, err);
     let found = ctx.cause().expect("it is done");
     assert_eq!(found.downcast_ref(), Some(&err), "{ctx}: {found}");
-}
-
-/// A cause to be told from all others.
-pub(crate) fn cause(text: &str) -> Cause {
-    Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(text))
-}
-
-/// Waits until the context is done.
-#[track_caller]
-pub(crate) fn wait(ctx: &Context) {
-    let end = ctx.done().recv_timeout(LIMIT);
-    let done = Err(RecvTimeoutError::Disconnected);
-    assert_eq!(end, done, "{ctx} is not done");
-}
-
-/// Waits for a message.
-#[track_caller]
-pub(crate) fn receive<T>(receiver: &Receiver<T>) -> T {
-    let message = receiver.recv_timeout(LIMIT);
-    message.expect("nothing came, or nobody is left to send it")
-}
-
-/// Waits until nobody is left to send anything, such as a callback that owns the sender.
-#[track_caller]
-pub(crate) fn assert_nothing_more<T>(receiver: &Receiver<T>) {
-    match receiver.recv_timeout(LIMIT) {
-        Ok(_) => panic!("a message came"),
-        Err(end) => assert_eq!(end, RecvTimeoutError::Disconnected),
-    }
 }
 
 /// Asks again and again until there is an answer.
@@ -98,34 +58,8 @@ pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Runs `f` on a thread of its own: Go's `go`. [`receive`] waits for the result.
-pub(crate) fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-    let (result, receiver) = bounded(1);
-    thread::spawn(move || result.send(f()));
-    receiver
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A wrapper that hands everything on, the done channel too.
-struct Forward(Context);
-
-impl CustomContext for Forward {
-    fn done(&self) -> Receiver<()> {
-        self.0.done()
-    }
-    fn err(&self) -> Option<Error> {
-        self.0.err()
-    }
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
-}
-
 pub(crate) fn forward(ctx: &Context) -> Context {
-    Context::custom(Forward(ctx.clone()))
+    Context::custom(PassThrough(ctx.clone()))
 }
 
 /// A context that a test cancels by hand: it has a channel and an error of its own, and the rest

@@ -7,17 +7,16 @@ use std::sync::Arc;
 
 use go_context::crossbeam_channel::bounded;
 use go_context::{Cause, Context, Error};
+use support::{assert_closes, assert_open, cause, HOUR};
 
-use super::common::{
-    assert_done, assert_nothing_more, assert_open, cause, Name, Service, VERY_LONG,
-};
+use super::common::{assert_err, Name, Service};
 
 #[test]
 fn parent_finishes_child() {
     let (parent, cancel) = Context::background().with_cancel();
     let (child, _cancel_child) = parent.with_cancel();
     let value = parent.with_value(Name("key"), "value");
-    let (timed, _cancel_timed) = value.with_timeout(VERY_LONG);
+    let (timed, _cancel_timed) = value.with_timeout(HOUR);
     let (held, holder) = bounded::<()>(0);
     let after = parent.after_func(move || drop(held));
     let tree = [&parent, &child, &value, &timed];
@@ -25,10 +24,10 @@ fn parent_finishes_child() {
 
     cancel.cancel();
     tree.into_iter()
-        .for_each(|ctx| assert_done(ctx, Error::Canceled));
+        .for_each(|ctx| assert_err(ctx, Error::Canceled));
     assert!(!after.stop(), "the parent still has its callback");
-    assert_nothing_more(&holder);
-    assert_done(&parent.with_value(Name("key"), "late"), Error::Canceled);
+    assert_closes(&holder);
+    assert_err(&parent.with_value(Name("key"), "late"), Error::Canceled);
 }
 
 #[test]
@@ -38,7 +37,7 @@ fn child_finishes_first_background() {
     [&parent, &child].into_iter().for_each(assert_open);
 
     cancel_child.cancel();
-    assert_done(&child, Error::Canceled);
+    assert_err(&child, Error::Canceled);
     assert_open(&parent);
 }
 
@@ -51,7 +50,7 @@ fn child_finishes_first_cancellable() {
     let why = cause("child");
     let kept = Arc::downgrade(&why);
     cancel_child.cancel(why);
-    assert_done(&child, Error::Canceled);
+    assert_err(&child, Error::Canceled);
     assert_open(&parent);
 
     drop((child, cancel_child));
@@ -75,7 +74,7 @@ fn cancel_removes_with_timeout() {
     let parent = Service::new();
     let ctx = parent.context();
     assert_eq!(parent.registered(), 0);
-    let (_child, cancel_child) = ctx.with_timeout(VERY_LONG);
+    let (_child, cancel_child) = ctx.with_timeout(HOUR);
     assert_eq!(parent.registered(), 1);
     cancel_child.cancel();
     assert_eq!(parent.registered(), 0);

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use go_context::crossbeam_channel::{bounded, never, select_biased, Receiver};
 use go_context::{Context, CustomContext, Error};
+use support::threads::spawn;
+use support::{assert_open, cause, receive, wait, HOUR};
 
-use super::common::{assert_cause, assert_done, assert_open, cause, go, receive, wait, VERY_LONG};
+use super::common::{assert_cause, assert_err};
 
 /// A connection, by its number.
 type Connection = usize;
@@ -49,7 +51,7 @@ fn pool_exhaust_on_cancel() {
     let waiters = [(); 3].map(|()| {
         let (ctx, cancel) = bg.with_cancel();
         let connections = connections.clone();
-        (go(move || take(&ctx, &connections)), cancel)
+        (spawn(move || take(&ctx, &connections)), cancel)
     });
     for (waiter, cancel) in waiters {
         cancel.cancel();
@@ -67,7 +69,7 @@ fn issue18429() {
     let transactions: Vec<_> = (0..100)
         .map(|n| {
             let slow = slow.clone();
-            go(move || {
+            spawn(move || {
                 let timeout = Duration::from_millis(n % 30);
                 let (ctx, rollback) = Context::background().with_timeout_cause(timeout, slow);
                 let worked = ctx.sleep(Duration::from_millis(n * 7 % 30));
@@ -81,7 +83,7 @@ fn issue18429() {
         match ctx.err() {
             Some(Error::DeadlineExceeded) => assert_cause(&ctx, Error::DeadlineExceeded, &slow),
             _ => {
-                assert_done(&ctx, Error::Canceled);
+                assert_err(&ctx, Error::Canceled);
                 assert_eq!(ctx.cause().unwrap().to_string(), "context canceled");
                 assert_eq!(worked, Ok(()));
             }
@@ -108,7 +110,7 @@ fn context_cancel_between_next_and_err() {
 fn nil_error_after_close() {
     let (user, _cancel) = Context::background().with_cancel();
     let (rows, close) = user.with_cancel_cause();
-    let watcher = go({
+    let watcher = spawn({
         let (user, rows) = (user.clone(), rows.clone());
         move || {
             wait(&rows);
@@ -127,12 +129,12 @@ fn cursor_cancel() {
     let (inner, close_inner) = outer.with_cancel();
     let (other, _close_other) = outer.with_cancel();
     close_inner.cancel();
-    assert_done(&inner, Error::Canceled);
+    assert_err(&inner, Error::Canceled);
     [&outer, &other].into_iter().for_each(assert_open);
     close_outer.cancel();
     [&outer, &other]
         .into_iter()
-        .for_each(|ctx| assert_done(ctx, Error::Canceled));
+        .for_each(|ctx| assert_err(ctx, Error::Canceled));
 }
 
 /// Can never be done, and counts who asks to be told.
@@ -157,12 +159,12 @@ fn rows_on_a_never_done_context() {
     let never_done = NeverDone::default();
     let ctx = Context::custom(never_done.clone());
     assert!(!ctx.is_cancellable());
-    let (child, cancel) = ctx.with_timeout(VERY_LONG);
+    let (child, cancel) = ctx.with_timeout(HOUR);
     let after = ctx.after_func(|| unreachable!());
     assert!(child.is_cancellable());
     assert!(after.stop());
     assert_eq!(never_done.0.load(Ordering::Relaxed), 0, "it is watched");
     cancel.cancel();
-    assert_done(&child, Error::Canceled);
+    assert_err(&child, Error::Canceled);
     assert_open(&ctx);
 }

@@ -10,8 +10,9 @@ use std::thread;
 
 use go_context::crossbeam_channel::bounded;
 use go_context::{Context, Error};
+use support::receive;
 
-use super::common::{assert_done, assert_no_cause, receive};
+use super::common::{assert_err, assert_no_cause};
 
 #[derive(Debug, PartialEq)]
 enum Failure {
@@ -94,28 +95,28 @@ fn zero_group_e1_nil_e2() {
 fn with_context_none() {
     let (ended, ctx) = group(&[]);
     assert_eq!(ended, Ok(()));
-    assert_done(&ctx, Error::Canceled);
+    assert_err(&ctx, Error::Canceled);
 }
 
 #[test]
 fn with_context_nil() {
     let (ended, ctx) = group(&[Ok(())]);
     assert_eq!(ended, Ok(()));
-    assert_done(&ctx, Error::Canceled);
+    assert_err(&ctx, Error::Canceled);
 }
 
 #[test]
 fn with_context_doom() {
     let (ended, ctx) = group(&[Err("doom")]);
     assert_eq!(ended, Err(Failure::Named("doom")));
-    assert_done(&ctx, Error::Canceled);
+    assert_err(&ctx, Error::Canceled);
 }
 
 #[test]
 fn with_context_doom_nil() {
     let (ended, ctx) = group(&[Err("doom"), Ok(())]);
     assert_eq!(ended, Err(Failure::Named("doom")));
-    assert_done(&ctx, Error::Canceled);
+    assert_err(&ctx, Error::Canceled);
 }
 
 #[test]

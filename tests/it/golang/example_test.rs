@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use go_context::crossbeam_channel::{bounded, never, select, Receiver};
 use go_context::{Context, Key};
+use support::threads::spawn;
+use support::{lock, receive, wait, LIMIT};
 
-use super::common::{go, lock, receive, wait, LIMIT, SHORT};
+use super::common::SHORT;
 
 /// Numbers from 1 on, from a thread that ends with the context.
 fn numbers(ctx: Context) -> (Receiver<u32>, Receiver<()>) {
     let (numbers, receiver) = bounded(0);
-    let ended = go(move || {
+    let ended = spawn(move || {
         for n in 1.. {
             select! {
                 recv(ctx.done()) -> _ => return,
@@ -105,7 +107,7 @@ fn example_after_func_cond() {
     let shared = Arc::new((Mutex::new(()), Condvar::new()));
     let waiters = [(); 4].map(|()| {
         let shared = shared.clone();
-        go(move || {
+        spawn(move || {
             let (ctx, _cancel) = Context::background().with_timeout(SHORT);
             wait_on_cond(&ctx, &shared)
         })

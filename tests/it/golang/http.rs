@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use go_context::crossbeam_channel::{bounded, never, select, select_biased, Receiver};
 use go_context::{Cause, Context, CustomContext, Error, Key};
+use support::threads::spawn;
+use support::{assert_open, cause, receive, wait, HOUR, LIMIT};
 
-use super::common::{
-    assert_cause, assert_done, assert_open, cause, go, receive, wait, Name, LIMIT, VERY_LONG,
-};
+use super::common::{assert_cause, assert_err, Name};
 
 /// What a server keeps under a type of its own.
 #[derive(PartialEq, Eq)]
@@ -58,7 +58,7 @@ fn server_request_context_cancel_serve_http_done() {
         assert_open(ctx);
         ctx.clone()
     });
-    assert_done(&sent, Error::Canceled);
+    assert_err(&sent, Error::Canceled);
 }
 
 /// A thread reads ahead, and cancels when the peer is gone.
@@ -69,7 +69,7 @@ fn server_request_context_cancel_conn_close() {
     let mut connection = listener.accept().unwrap().0;
     connection.set_read_timeout(Some(LIMIT)).unwrap();
     let (ctx, cancel) = Context::background().with_cancel();
-    let reader = go(move || {
+    let reader = spawn(move || {
         let read = connection.read(&mut [0]).unwrap();
         cancel.cancel();
         read
@@ -130,13 +130,13 @@ fn timeout_handler() {
     assert_eq!(status(&ctx, &works), 503);
     // As in Go: who was there before heard it from the context within, who comes later asks.
     let (late, _cancel_late) = ctx.with_cancel();
-    assert_done(&early, Error::Canceled);
-    assert_done(&late, Error::DeadlineExceeded);
+    assert_err(&early, Error::Canceled);
+    assert_err(&late, Error::DeadlineExceeded);
 }
 
 #[test]
 fn timeout_handler_context_canceled() {
-    let (canceled, cancel) = Context::background().with_timeout(VERY_LONG);
+    let (canceled, cancel) = Context::background().with_timeout(HOUR);
     cancel.cancel();
     assert_eq!(status(&canceled, &never()), 499);
     let (expired, _cancel) = Context::background().with_timeout(Duration::ZERO);
@@ -156,7 +156,7 @@ fn timeout_handler_panic_recovery() {
     let panic = served.expect_err("the panic is lost");
     let text = panic.downcast_ref();
     assert_eq!(text, Some(&"a panic that belongs to the test"));
-    assert_done(&receive(&told), Error::Canceled);
+    assert_err(&receive(&told), Error::Canceled);
 }
 
 /// A request that is never answered.
@@ -185,7 +185,7 @@ fn client_do_canceled_vs_timeout_timeout() {
 
 #[test]
 fn client_do_canceled_vs_timeout_canceled() {
-    let (ctx, cancel) = Context::background().with_timeout(VERY_LONG);
+    let (ctx, cancel) = Context::background().with_timeout(HOUR);
     cancel.cancel();
     let err = request(&ctx).unwrap_err();
     assert_ne!(err.kind(), io::ErrorKind::TimedOut);
@@ -211,7 +211,7 @@ fn client_cause() {
 /// A dial that outlives its request keeps the values, and has a cancellation of its own.
 #[test]
 fn transport_dial_context() {
-    let (request, cancel_request) = Context::background().with_timeout(VERY_LONG);
+    let (request, cancel_request) = Context::background().with_timeout(HOUR);
     let request = request.with_value(Name("trace"), "17");
     let (dial, cancel_dial) = request.without_cancel().with_cancel();
     cancel_request.cancel();
@@ -219,7 +219,7 @@ fn transport_dial_context() {
     assert_eq!(dial.deadline(), None);
     assert_eq!(dial.value(&Name("trace")), Some(&"17"));
     cancel_dial.cancel();
-    assert_done(&dial, Error::Canceled);
+    assert_err(&dial, Error::Canceled);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn cancel_request_when_sharing_connection() {
     let (first, _cancel_first) = connection.with_cancel();
     let (second, cancel_second) = connection.with_cancel();
     cancel_second.cancel();
-    assert_done(&second, Error::Canceled);
+    assert_err(&second, Error::Canceled);
     [&first, &connection].into_iter().for_each(assert_open);
 }
 
@@ -247,7 +247,7 @@ fn transport_persist_conn_context_leak_max_conns_per_host() {
         .map(|n| {
             let counted = Arc::new(());
             let kept = Arc::downgrade(&counted);
-            let (ctx, cancel) = server.with_timeout(VERY_LONG);
+            let (ctx, cancel) = server.with_timeout(HOUR);
             let after = ctx.after_func({
                 let counted = counted.clone();
                 move || drop(counted)

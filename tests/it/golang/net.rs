@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use go_context::crossbeam_channel::{bounded, never, select, Receiver};
 use go_context::{AfterFunc, Context, CustomContext, Error, Key, Lookup};
+use support::threads::spawn;
+use support::{assert_open, receive, HOUR, LIMIT};
 
-use super::common::{assert_no_cause, assert_open, go, receive, Name, LIMIT, VERY_LONG};
+use super::common::{assert_no_cause, Name};
 
 /// Two ends of a connection, with a limit to every read.
 fn connect(listener: &TcpListener) -> (TcpStream, TcpStream) {
@@ -65,7 +67,7 @@ fn dial_context_cancel_race() {
         let (ctx, cancel) = Context::background().with_cancel();
         let (near, far) = connect(&listener);
         let (after, ran) = watch(&ctx, &near);
-        let call = go(move || cancel.cancel());
+        let call = spawn(move || cancel.cancel());
         if after.stop_and_wait() {
             assert!(!ran.load(Ordering::Relaxed));
             assert_works(&near, &far);
@@ -94,7 +96,7 @@ fn dial_cancel() {
     let (near, _far) = connect(&listen());
     let (ctx, cancel) = Context::background().with_cancel();
     let (reads, reading) = bounded(0);
-    let call = go(move || {
+    let call = spawn(move || {
         reads.send(()).unwrap();
         read(&ctx, &near)
     });
@@ -141,7 +143,7 @@ fn dial_with_non_zero_deadline() {
     let ctx = Context::custom(NoDeadline);
     assert_eq!(ctx.deadline(), None);
     assert_eq!(ctx.remaining(), None);
-    let (child, _cancel) = ctx.with_timeout(VERY_LONG);
+    let (child, _cancel) = ctx.with_timeout(HOUR);
     assert!(child.deadline().is_some());
     assert_open(&child);
 }
@@ -229,7 +231,7 @@ fn lookup_ip_addr_preserves_context_values() {
         .with_value(Pointer(shared.clone()), shared.clone());
     let detached = ctx.without_cancel();
     cancel.cancel();
-    let found = receive(&go(move || {
+    let found = receive(&spawn(move || {
         assert_open(&detached);
         let string = detached.value(&Name("string")).copied();
         let number = detached.value(&Number(1)).copied();
@@ -247,7 +249,7 @@ fn lookup_context_cancel() {
     let (answer, answers) = bounded(1);
     let (resolve, resolved) = bounded::<()>(0);
     let work = first.without_cancel();
-    let worker = go(move || {
+    let worker = spawn(move || {
         select! {
             recv(work.done()) -> _ => {}
             recv(resolved) -> _ => answer.send("127.0.0.1").unwrap(),
@@ -255,7 +257,7 @@ fn lookup_context_cancel() {
     });
     let call = |ctx: Context| {
         let answers = answers.clone();
-        go(move || {
+        spawn(move || {
             select! {
                 recv(ctx.done()) -> _ => Err(ctx.err().unwrap()),
                 recv(answers) -> answer => Ok(answer.unwrap()),

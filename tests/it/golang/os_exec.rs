@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use go_context::{AfterFunc, Context, Error};
-
-use super::common::{go, lock, receive, VERY_LONG};
+use support::threads::spawn;
+use support::{lock, receive, HOUR};
 
 /// The number of the signal that `kill` sends.
 const SIGKILL: i32 = 9;
@@ -69,7 +69,7 @@ fn context() {
     stdout.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"line\n");
 
-    let waiting = go(move || process.wait(stdout));
+    let waiting = spawn(move || process.wait(stdout));
     cancel.cancel();
     assert_eq!(receive(&waiting).signal(), Some(SIGKILL));
     drop(stdin);
@@ -80,18 +80,18 @@ fn wait_interrupt_wait() {
     let (ctx, cancel) = Context::background().with_cancel();
     let process = start(&ctx, &mut Command::new("true")).unwrap();
     let stdout = process.stdout();
-    let status = receive(&go(move || process.wait(stdout)));
+    let status = receive(&spawn(move || process.wait(stdout)));
     assert!(status.success(), "{status}");
     cancel.cancel(); // nobody is left to be killed
 }
 
 #[test]
 fn concurrent_exec() {
-    let (ctx, cancel) = Context::background().with_timeout(VERY_LONG);
+    let (ctx, cancel) = Context::background().with_timeout(HOUR);
     let run = |command: &str| {
         let process = start(&ctx, Command::new(command).arg("1000")).unwrap();
         let stdout = process.stdout();
-        go(move || process.wait(stdout))
+        spawn(move || process.wait(stdout))
     };
     let hanging = [(); 4].map(|()| run("sleep"));
     let exiting = [(); 4].map(|()| run("true"));
@@ -112,7 +112,7 @@ fn example_command_context() {
     let (ctx, _cancel) = Context::background().with_timeout(timeout);
     let process = start(&ctx, Command::new("sleep").arg("1000")).unwrap();
     let stdout = process.stdout();
-    let status = receive(&go(move || process.wait(stdout)));
+    let status = receive(&spawn(move || process.wait(stdout)));
     assert_eq!(status.signal(), Some(SIGKILL), "{status}");
     assert!(start_of_test.elapsed() >= timeout);
 }

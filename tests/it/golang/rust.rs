@@ -1,9 +1,7 @@
 //! What Go has no tests for, as its types or its runtime leave it no question.
 
-use std::env;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -14,11 +12,11 @@ use go_context::{
     AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Deadline, DropGuard,
     Error, Key, Lookup,
 };
+use support::process::in_child;
+use support::threads::spawn;
+use support::{assert_closes, assert_open, cause, lock, receive, test_name, wait, HOUR, LIMIT};
 
-use super::common::{
-    assert_cause, assert_done, assert_no_cause, assert_nothing_more, assert_open, cause,
-    eventually, go, lock, receive, wait, Name, LIMIT, VERY_LONG,
-};
+use super::common::{assert_cause, assert_err, assert_no_cause, eventually, Name};
 
 /// A forgotten cancel function changes nothing, but a context that nobody holds is done.
 #[test]
@@ -71,7 +69,7 @@ fn panic_in_f() {
     let why = cause("because");
     cancel.cancel(why.clone());
     assert_eq!(receive(&runs), "other");
-    assert!(!receive(&go(move || panics.stop_and_wait())));
+    assert!(!receive(&spawn(move || panics.stop_and_wait())));
 
     [&ctx, &child]
         .into_iter()
@@ -84,13 +82,13 @@ fn panic_in_f() {
 #[test]
 fn deep_chains() {
     let chain = || {
-        let (root, cancel) = Context::background().with_timeout(VERY_LONG);
+        let (root, cancel) = Context::background().with_timeout(1000 * HOUR);
         let mut top = root.with_value(Name("root"), "value");
         for n in 0..100_000 {
             top = match n % 3 {
                 0 => top.with_cancel().0,
                 1 => top.with_value(Name("other"), "value"),
-                _ => top.with_timeout(VERY_LONG - Duration::from_secs(n)).0,
+                _ => top.with_timeout(1000 * HOUR - Duration::from_secs(n)).0,
             };
         }
         assert_eq!(top.value(&Name("root")), Some(&"value"));
@@ -99,7 +97,7 @@ fn deep_chains() {
         assert!(top.to_string().len() > 100_000 * ".WithCancel".len());
         assert_open(&top);
         cancel.cancel();
-        assert_done(&top, Error::Canceled);
+        assert_err(&top, Error::Canceled);
         drop(root);
         drop(cancel);
         drop(top);
@@ -154,7 +152,7 @@ fn no_leak() {
     assert!(kept.upgrade().is_none(), "a child that was cancelled");
 
     let (kept, why) = owned();
-    let timed = parent.with_timeout_cause(VERY_LONG, why);
+    let timed = parent.with_timeout_cause(HOUR, why);
     assert!(kept.upgrade().is_some());
     drop(timed);
     assert!(kept.upgrade().is_none(), "a child that was forgotten");
@@ -186,7 +184,7 @@ fn self_deadlock_in_f() {
         move || {
             cancel.cancel();
             cancel_parent.cancel();
-            assert_done(&ctx.with_cancel().0, Error::Canceled);
+            assert_err(&ctx.with_cancel().0, Error::Canceled);
             let after = eventually(|| itself.get());
             assert!(!after.stop());
             assert!(!after.stop_and_wait());
@@ -198,11 +196,11 @@ fn self_deadlock_in_f() {
         }
     });
     assert!(itself.set(after).is_ok());
-    receive(&go(move || cancel.cancel()));
+    receive(&spawn(move || cancel.cancel()));
     let mut told = [receive(&runs), receive(&runs)];
     told.sort_unstable();
     assert_eq!(told, ["inner", "outer"]);
-    assert_done(&parent, Error::Canceled);
+    assert_err(&parent, Error::Canceled);
 }
 
 /// Uses its own context and a child of it in every method, and calls its callbacks at once where
@@ -226,7 +224,7 @@ impl Meddler {
             ctx.with_cancel().1.cancel();
             ctx.after_func(|| ()).stop();
             let _ = child.err();
-            child.with_timeout(VERY_LONG).1.cancel();
+            child.with_timeout(HOUR).1.cancel();
             self.meddled.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -285,7 +283,7 @@ type Family = Arc<Mutex<Option<(Context, Context, CancelFunc)>>>;
 
 #[test]
 fn self_deadlock_in_a_custom_context() {
-    let tried = go(|| {
+    let tried = spawn(|| {
         let (ctx, open, meddled, family) = meddler(false);
         let (child, cancel_child) = ctx.with_cancel();
         *lock(&family) = Some((ctx.clone(), child.clone(), cancel_child));
@@ -308,7 +306,7 @@ fn self_deadlock_in_a_custom_context() {
 /// In Go this one waits for itself.
 #[test]
 fn self_deadlock_in_a_custom_context_that_calls_back_at_once() {
-    let tried = go(|| {
+    let tried = spawn(|| {
         let (ctx, open, ..) = meddler(true);
         drop(open);
         let (child, _cancel) = ctx.with_cancel();
@@ -327,8 +325,8 @@ struct Dropped {
 impl Drop for Dropped {
     fn drop(&mut self) {
         self.cancel.cancel();
-        let (child, _cancel) = self.ctx.with_timeout(VERY_LONG);
-        assert_done(&child, Error::Canceled);
+        let (child, _cancel) = self.ctx.with_timeout(HOUR);
+        assert_err(&child, Error::Canceled);
         self.ctx.after_func(|| ()).stop_and_wait();
     }
 }
@@ -342,7 +340,7 @@ impl Key for Droppable {
 
 #[test]
 fn self_deadlock_in_drop() {
-    let tried = go(|| {
+    let tried = spawn(|| {
         let (parent, _cancel_parent) = Context::background().with_cancel();
         let dropped = || {
             let (ctx, cancel) = parent.with_cancel();
@@ -357,20 +355,20 @@ fn self_deadlock_in_drop() {
 
         let (ctx, value, told) = dropped();
         drop(ctx.with_value(Droppable, value));
-        assert_nothing_more(&told);
+        assert_closes(&told);
 
         let (ctx, captured, told) = dropped();
         assert!(ctx.after_func(move || drop(captured)).stop());
-        assert_nothing_more(&told);
-        assert_done(&ctx, Error::Canceled);
+        assert_closes(&told);
+        assert_err(&ctx, Error::Canceled);
 
         // A callback that runs is the last to hold it.
         let (ctx, captured, told) = dropped();
         let (other, cancel_other) = Context::background().with_cancel();
         let _after = other.after_func(move || drop(captured));
         cancel_other.cancel();
-        assert_nothing_more(&told);
-        assert_done(&ctx, Error::Canceled);
+        assert_closes(&told);
+        assert_err(&ctx, Error::Canceled);
         assert_open(&parent);
     });
     receive(&tried);
@@ -379,28 +377,17 @@ fn self_deadlock_in_drop() {
 /// Timers and callbacks that wait do not keep a process from ending.
 #[test]
 fn exit_with_timers_pending() {
-    const CHILD: &str = "GO_CONTEXT_EXITS_WITH_TIMERS_PENDING";
-    let later = LIMIT * 4;
-    if env::var_os(CHILD).is_some() {
-        let (ctx, cancel) = Context::background().with_timeout(later);
+    in_child(test_name!(), || {
+        let (ctx, cancel) = Context::background().with_timeout(HOUR);
         ctx.after_func(|| unreachable!());
         let (blocked, runs) = bounded(0);
         let expired = Context::background().with_timeout(Duration::ZERO).0;
         expired.after_func(move || {
             blocked.send(Instant::now()).unwrap();
-            thread::sleep(later);
+            thread::sleep(HOUR);
         });
         receive(&runs);
         // Held to the end of the process.
         std::mem::forget((ctx, cancel));
-        return;
-    }
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "rust::exit_with_timers_pending"])
-        .env(CHILD, "1")
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let status = eventually(|| child.try_wait().unwrap());
-    assert!(status.success(), "{status}");
+    });
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::bounded;
 use go_context::{Context, Error};
+use support::{assert_closes, assert_open, receive, wait};
 
-use super::common::{assert_done, assert_nothing_more, assert_open, receive, wait};
+use super::common::assert_err;
 
 #[test]
 fn context() {
@@ -35,7 +36,7 @@ fn context_after_func() {
     assert!(runs.is_empty());
     cancel.cancel();
     assert_eq!(receive(&runs), Some(Error::Canceled));
-    assert_nothing_more(&runs);
+    assert_closes(&runs);
 }
 
 /// A timer is never early.
@@ -55,5 +56,5 @@ fn context_with_timeout() {
         thread::yield_now();
     }
     wait(&ctx);
-    assert_done(&ctx, Error::DeadlineExceeded);
+    assert_err(&ctx, Error::DeadlineExceeded);
 }

@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex};
 
 use go_context::{Context, Error};
+use support::{assert_open, lock};
 
-use super::common::{assert_done, assert_open, lock};
+use super::common::assert_err;
 
 /// Runs a test with a context that ends with it, and hands the context back.
 fn run(test: impl FnOnce(&Context)) -> Context {
@@ -32,7 +33,7 @@ fn context_inner2() {
     run(|outer| {
         let finished = run(assert_open);
         run(assert_open);
-        assert_done(&finished, Error::Canceled);
+        assert_err(&finished, Error::Canceled);
         assert_open(outer);
     });
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use go_context::{Context, Error};
+use support::wait;
 
-use super::common::{assert_done, wait};
+use super::common::assert_err;
 
 #[test]
 fn wait_group_race() {
@@ -37,7 +38,7 @@ fn wait_group_go() {
         });
     });
     assert_eq!(plain, 1);
-    assert_done(&ctx, Error::Canceled);
+    assert_err(&ctx, Error::Canceled);
 }
 
 /// A panic in one thread ends the others, by its guard, and comes out of the scope after them. Go's

@@ -6,12 +6,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use go_context::crossbeam_channel::{bounded, never, Receiver, TryRecvError};
-use go_context::{CancelFunc, Context, CustomContext, Error, Key};
+use go_context::crossbeam_channel::{bounded, never, TryRecvError};
+use go_context::{CancelFunc, Context, Error, Key};
+use support::custom::OwnDone;
+use support::threads::spawn;
+use support::{assert_closes, assert_open, cause, receive, wait, HOUR};
 
 use super::common::{
-    assert_cause, assert_done, assert_no_cause, assert_nothing_more, assert_open, cause,
-    eventually, forward, go, receive, wait, Name, Own, SHORT, VERY_LONG,
+    assert_cause, assert_err, assert_no_cause, eventually, forward, Name, Own, SHORT,
 };
 
 // Roots and cancellation
@@ -44,7 +46,7 @@ fn with_cancel() {
 
     cancel.cancel();
     all.into_iter()
-        .for_each(|ctx| assert_done(ctx, Error::Canceled));
+        .for_each(|ctx| assert_err(ctx, Error::Canceled));
 }
 
 #[test]
@@ -65,9 +67,11 @@ fn simultaneous_cancels() {
     let (contexts, cancels): (Vec<Context>, Vec<CancelFunc>) = tree.into_iter().unzip();
     let calls: Vec<_> = cancels
         .into_iter()
-        .map(|cancel| go(move || cancel.cancel()))
+        .map(|cancel| spawn(move || cancel.cancel()))
         .collect();
-    contexts.iter().for_each(wait);
+    for ctx in &contexts {
+        wait(ctx);
+    }
     calls.iter().for_each(receive);
 }
 
@@ -75,7 +79,7 @@ fn simultaneous_cancels() {
 fn interlocked_cancels() {
     let (parent, cancel_parent) = Context::background().with_cancel();
     let (child, cancel_child) = parent.with_cancel();
-    let call = go(move || {
+    let call = spawn(move || {
         parent.wait();
         cancel_child.cancel();
     });
@@ -98,7 +102,7 @@ fn with_cancel_simultaneously_canceled_parent() {
     for _ in 0..500 {
         let (parent, cancel) = Context::background().with_cancel_cause();
         let why = cause("because");
-        let call = go({
+        let call = spawn({
             let why = why.clone();
             move || cancel.cancel(why)
         });
@@ -133,15 +137,15 @@ fn deadline() {
     assert_expires("WithDeadline and a wrapper", &forward(&ctx));
 
     let (ctx, _cancel) = bg.with_deadline(Instant::now() + SHORT);
-    let (child, _cancel) = forward(&ctx).with_deadline(Instant::now() + VERY_LONG);
+    let (child, _cancel) = forward(&ctx).with_deadline(Instant::now() + HOUR);
     assert_expires("WithDeadline, a wrapper and WithDeadline", &child);
 
     let past = SystemTime::now() - SHORT;
     let (ctx, _cancel) = bg.with_deadline(past);
-    assert_done(&ctx, Error::DeadlineExceeded);
+    assert_err(&ctx, Error::DeadlineExceeded);
 
     let (ctx, _cancel) = bg.with_deadline(Instant::now());
-    assert_done(&ctx, Error::DeadlineExceeded);
+    assert_err(&ctx, Error::DeadlineExceeded);
 }
 
 #[test]
@@ -160,16 +164,16 @@ fn timeout() {
     assert_expires("WithTimeout and a wrapper", &forward(&ctx));
 
     let (ctx, _cancel) = bg.with_timeout(SHORT);
-    let (child, _cancel) = forward(&ctx).with_timeout(VERY_LONG);
+    let (child, _cancel) = forward(&ctx).with_timeout(HOUR);
     assert_expires("WithTimeout, a wrapper and WithTimeout", &child);
 }
 
 #[test]
 fn canceled_timeout() {
-    let (parent, _cancel_parent) = Context::background().with_timeout(VERY_LONG);
-    let (ctx, cancel) = forward(&parent).with_timeout(VERY_LONG);
+    let (parent, _cancel_parent) = Context::background().with_timeout(HOUR);
+    let (ctx, cancel) = forward(&parent).with_timeout(HOUR);
     cancel.cancel();
-    assert_done(&ctx, Error::Canceled);
+    assert_err(&ctx, Error::Canceled);
     assert_open(&parent);
 }
 
@@ -264,7 +268,7 @@ fn values_wrapped() {
 
 #[test]
 fn without_cancel() {
-    let (ctx, _cancel) = Context::background().with_timeout(VERY_LONG);
+    let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     let ctx = ctx.with_value(Name("key"), "value").without_cancel();
     assert_eq!(ctx.deadline(), None);
     assert!(!ctx.is_cancellable());
@@ -348,14 +352,14 @@ impl Layers {
 fn layers_cancel() {
     for seed in 1..=50 {
         let mut random = Random(seed);
-        let layers = Layers::new(&mut random, VERY_LONG);
+        let layers = Layers::new(&mut random, HOUR);
         assert_open(&layers.top);
         layers.assert_values(seed);
         assert!(layers.top.to_string().starts_with("context.Background."));
 
         let any = random.below(layers.cancels.len());
         layers.cancels[any].cancel();
-        assert_done(&layers.top, Error::Canceled);
+        assert_err(&layers.top, Error::Canceled);
         layers.assert_values(seed);
     }
 }
@@ -475,7 +479,7 @@ fn cause_with_timeout() {
 
 #[test]
 fn cause_with_timeout_canceled() {
-    let (ctx, cancel) = Context::background().with_timeout(VERY_LONG);
+    let (ctx, cancel) = Context::background().with_timeout(HOUR);
     cancel.cancel();
     assert_no_cause(&ctx, Error::Canceled);
 }
@@ -490,7 +494,7 @@ fn cause_with_timeout_cause() {
 
 #[test]
 fn cause_with_timeout_cause_canceled() {
-    let (ctx, cancel) = Context::background().with_timeout_cause(VERY_LONG, "slow");
+    let (ctx, cancel) = Context::background().with_timeout_cause(HOUR, "slow");
     cancel.cancel();
     assert_no_cause(&ctx, Error::Canceled);
 }
@@ -507,7 +511,7 @@ fn cause_with_timeout_cause_stacked() {
 #[test]
 fn cause_with_timeout_cause_stacked_canceled() {
     let (parent, cancel) = Context::background().with_cancel_cause();
-    let (ctx, _cancel) = parent.with_timeout_cause(VERY_LONG, "slow");
+    let (ctx, _cancel) = parent.with_timeout_cause(HOUR, "slow");
     let why = cause("early");
     cancel.cancel(why.clone());
     assert_cause(&ctx, Error::Canceled, &why);
@@ -586,7 +590,7 @@ fn cause_race() {
     for _ in 0..200 {
         let (ctx, cancel) = Context::background().with_cancel_cause();
         let why = cause("because");
-        let call = go({
+        let call = spawn({
             let why = why.clone();
             move || cancel.cancel(why)
         });
@@ -598,21 +602,6 @@ fn cause_race() {
 
 // Custom contexts
 
-/// Has a done channel of its own, and the rest from the context that it wraps.
-struct OwnDone(Context, Receiver<()>);
-
-impl CustomContext for OwnDone {
-    fn done(&self) -> Receiver<()> {
-        self.1.clone()
-    }
-    fn err(&self) -> Option<Error> {
-        self.0.err()
-    }
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
-}
-
 #[test]
 fn custom_context_propagation() {
     let (parent, cancel) = Context::background().with_cancel_cause();
@@ -622,7 +611,7 @@ fn custom_context_propagation() {
 
     let why = cause("because");
     cancel.cancel(why.clone());
-    assert_done(&parent, Error::Canceled);
+    assert_err(&parent, Error::Canceled);
     // Its error is there, and its channel is open: that is no cancellation yet.
     assert_open(&custom);
     assert_open(&child);
@@ -716,7 +705,7 @@ fn after_func_not_called_after_stop() {
     let after = ctx.after_func(move || ran.send(()).unwrap());
     assert!(after.stop());
     cancel.cancel();
-    assert_nothing_more(&runs);
+    assert_closes(&runs);
     assert!(!after.stop());
 }
 
@@ -725,7 +714,7 @@ fn after_func_called_asynchronously() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (tell, told) = bounded(0);
     let _after = ctx.after_func(move || tell.send(()).unwrap());
-    let call = go(move || cancel.cancel());
+    let call = spawn(move || cancel.cancel());
     receive(&call); // though the callback cannot end
     receive(&told);
 }
@@ -737,7 +726,7 @@ fn context_err_done_race() {
     for _ in 0..500 {
         let (ctx, cancel) = Context::background().with_cancel();
         let done = ctx.done();
-        let call = go(move || cancel.cancel());
+        let call = spawn(move || cancel.cancel());
         eventually(|| ctx.err());
         assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
         receive(&call);
