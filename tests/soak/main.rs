@@ -3,7 +3,7 @@
 //! everything is back as it was: memory, threads, open files.
 //!
 //! ```sh
-//! cargo run --release --example soak -- --seconds 60
+//! cargo run --release -p go-context-soak -- --seconds 60
 //! ```
 //!
 //! It prints a line at each tenth of the time, in which what is alive should be much the same. Which
