@@ -47,7 +47,7 @@ fn assert_gone(of: &Receiver<Thread>) {
 }
 
 #[test]
-fn a_callback_runs_once_on_a_thread_of_its_own() {
+fn after_func_runs_once_on_another_thread() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (f, of_f) = callback();
     let _callback = ctx.after_func(f);
@@ -58,7 +58,7 @@ fn a_callback_runs_once_on_a_thread_of_its_own() {
 }
 
 #[test]
-fn a_deadline_runs_a_callback_but_not_on_the_timer_thread() {
+fn after_func_does_not_run_on_timer_thread() {
     let (ctx, _cancel) = Context::background().with_timeout(SOON);
     let (f, of_f) = callback();
     ctx.after_func(f);
@@ -67,7 +67,7 @@ fn a_deadline_runs_a_callback_but_not_on_the_timer_thread() {
 }
 
 #[test]
-fn a_context_that_is_done_runs_a_callback_at_once() {
+fn after_func_on_done_context_runs_at_once() {
     let (expired, _cancel) = Context::background().with_timeout(Duration::ZERO);
     let (unborn, _cancel) = cancelled().with_cancel();
     for ctx in [cancelled(), expired, unborn] {
@@ -80,7 +80,7 @@ fn a_context_that_is_done_runs_a_callback_at_once() {
 }
 
 #[test]
-fn a_callback_on_a_value_runs_with_the_context_below_it() {
+fn after_func_on_value_context_runs() {
     let (parent, cancel) = Context::background().with_cancel();
     let (f, of_f) = callback();
     let _callback = parent.with_value(Name, "gopher".into()).after_func(f);
@@ -93,7 +93,7 @@ fn a_callback_on_a_value_runs_with_the_context_below_it() {
 }
 
 #[test]
-fn callbacks_run_on_every_descendant() {
+fn cancel_runs_after_func_of_every_descendant() {
     let (root, cancel) = Context::background().with_cancel();
     let mut chain = vec![root];
     for _ in 0..10 {
@@ -114,7 +114,7 @@ fn callbacks_run_on_every_descendant() {
 }
 
 #[test]
-fn a_callback_on_a_child_does_not_wait_for_the_parent() {
+fn child_cancel_runs_only_after_func_of_child() {
     let (parent, _cancel) = Context::background().with_cancel();
     let (child, cancel) = parent.with_cancel();
     let (f, of_f) = callback();
@@ -128,7 +128,7 @@ fn a_callback_on_a_child_does_not_wait_for_the_parent() {
 }
 
 #[test]
-fn a_stopped_callback_never_runs() {
+fn stopped_after_func_never_runs() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (f, of_f) = callback();
     let stopped = ctx.after_func(f);
@@ -141,7 +141,7 @@ fn a_stopped_callback_never_runs() {
 }
 
 #[test]
-fn stop_is_false_as_soon_as_cancel_has_returned() {
+fn stop_after_cancel_returns_false() {
     for _ in 0..500 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (f, of_f) = callback();
@@ -153,7 +153,7 @@ fn stop_is_false_as_soon_as_cancel_has_returned() {
 }
 
 #[test]
-fn stop_is_false_inside_the_callback_and_after_it() {
+fn stop_in_callback_and_after_it_returns_false() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (handle_tx, handle) = bounded(1);
     let (tx, rx) = bounded(1);
@@ -169,7 +169,7 @@ fn stop_is_false_inside_the_callback_and_after_it() {
 }
 
 #[test]
-fn stop_does_not_wait_for_the_callback() {
+fn stop_does_not_wait_for_running_callback() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (release, released) = bounded::<()>(1);
     let (tx, rx) = bounded(2);
@@ -186,7 +186,7 @@ fn stop_does_not_wait_for_the_callback() {
 }
 
 #[test]
-fn cancel_does_not_wait_for_the_callback() {
+fn cancel_does_not_wait_for_callbacks() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (child, _cancel) = ctx.with_cancel();
     let (release, released) = bounded::<()>(2);
@@ -208,7 +208,7 @@ fn cancel_does_not_wait_for_the_callback() {
 }
 
 #[test]
-fn a_callback_that_blocks_holds_up_no_deadline() {
+fn blocked_callback_delays_no_deadline() {
     let (ctx, _cancel) = Context::background().with_timeout(SOON);
     let (tx, rx) = bounded(1);
     ctx.after_func(move || {
@@ -221,7 +221,7 @@ fn a_callback_that_blocks_holds_up_no_deadline() {
 }
 
 #[test]
-fn a_dropped_handle_lets_the_callback_run() {
+fn dropped_after_func_still_runs() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (f, of_f) = callback();
     drop(ctx.after_func(f));
@@ -230,7 +230,7 @@ fn a_dropped_handle_lets_the_callback_run() {
 }
 
 #[test]
-fn of_many_who_stop_at_once_one_has_done_it() {
+fn concurrent_stops_return_true_once() {
     for _ in 0..200 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (f, of_f) = callback();
@@ -254,7 +254,7 @@ fn of_many_who_stop_at_once_one_has_done_it() {
 }
 
 #[test]
-fn a_callback_either_runs_or_is_stopped() {
+fn stop_racing_cancel_either_stops_or_runs() {
     for _ in 0..1_000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (f, of_f) = callback();
@@ -273,7 +273,7 @@ fn a_callback_either_runs_or_is_stopped() {
 }
 
 #[test]
-fn a_callback_registered_during_a_cancel_runs_and_finds_the_context_done() {
+fn after_func_during_cancel_runs_on_done_context() {
     for _ in 0..500 {
         let (ctx, cancel) = Context::background().with_cancel_cause();
         let done = ctx.done();
@@ -302,7 +302,7 @@ fn a_callback_registered_during_a_cancel_runs_and_finds_the_context_done() {
 }
 
 #[test]
-fn stopping_one_callback_leaves_the_others() {
+fn stop_leaves_other_callbacks() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (handles, fates): (Vec<_>, Vec<_>) = (0..100)
         .map(|_| {
@@ -342,7 +342,7 @@ fn stopping_one_callback_leaves_the_others() {
 }
 
 #[test]
-fn callbacks_that_wait_for_each_other_all_finish() {
+fn callbacks_waiting_for_each_other_all_finish() {
     const MANY: usize = 64;
     let (ctx, cancel) = Context::background().with_cancel();
     let barrier = Arc::new(Barrier::new(MANY));
@@ -362,7 +362,7 @@ fn callbacks_that_wait_for_each_other_all_finish() {
 }
 
 #[test]
-fn a_thread_that_has_run_a_callback_is_used_again() {
+fn callback_thread_is_reused() {
     let ctx = cancelled();
     let mut seen = HashSet::new();
     let start = Instant::now();
@@ -379,7 +379,7 @@ fn a_thread_that_has_run_a_callback_is_used_again() {
 }
 
 #[test]
-fn a_callback_finds_error_cause_and_channel() {
+fn callback_sees_err_cause_and_closed_done() {
     let bg = Context::background();
     let (cancelled, cancel) = bg.with_cancel_cause();
     let (child, _cancel) = cancelled.with_cancel();
@@ -412,7 +412,7 @@ fn a_callback_finds_error_cause_and_channel() {
 }
 
 #[test]
-fn a_callback_may_cancel_derive_and_register() {
+fn callback_can_cancel_derive_and_register() {
     let (parent, cancel_parent) = Context::background().with_cancel_cause();
     let (ctx, cancel) = parent.with_cancel_cause();
     let (other, cancel_other) = Context::background().with_cancel();
@@ -443,7 +443,7 @@ fn a_callback_may_cancel_derive_and_register() {
 }
 
 #[test]
-fn a_callback_may_wait_for_one_that_it_registers() {
+fn callback_can_wait_for_another_it_registers() {
     let ctx = cancelled();
     let (tx, rx) = bounded(1);
     let inner = ctx.clone();
@@ -457,7 +457,7 @@ fn a_callback_may_wait_for_one_that_it_registers() {
 }
 
 #[test]
-fn a_callback_never_runs_where_nothing_can_be_cancelled() {
+fn after_func_on_background_never_runs() {
     let (parent, cancel) = Context::background().with_cancel();
     let detached = parent.without_cancel();
     cancel.cancel();
@@ -484,7 +484,7 @@ fn a_callback_never_runs_where_nothing_can_be_cancelled() {
 }
 
 #[test]
-fn an_abandoned_context_runs_its_callbacks() {
+fn dropped_context_runs_its_callbacks() {
     let (parent, _cancel) = Context::background().with_cancel();
     let (child, _) = parent.with_cancel();
     let (timed, _) = parent.with_timeout(HOUR);
@@ -499,7 +499,7 @@ fn an_abandoned_context_runs_its_callbacks() {
 }
 
 #[test]
-fn an_abandoned_chain_runs_all_its_callbacks() {
+fn dropped_chain_runs_all_its_callbacks() {
     let mut ctx = Context::background();
     let mut fates = Vec::new();
     for _ in 0..10 {
@@ -514,7 +514,7 @@ fn an_abandoned_chain_runs_all_its_callbacks() {
 }
 
 #[test]
-fn a_callback_that_holds_its_context_lets_go_when_it_is_stopped() {
+fn stop_breaks_cycle_of_callback_and_context() {
     let (ctx, cancel) = Context::background().with_cancel();
     let done = ctx.done();
     let handle = ctx.after_func({
@@ -545,7 +545,7 @@ impl Drop for UsesOnDrop {
 }
 
 #[test]
-fn a_stopped_callback_is_dropped_where_stop_is_called_and_under_no_lock() {
+fn stop_drops_callback_without_lock() {
     in_time(|| {
         let (parent, _cancel) = Context::background().with_cancel();
         let (ctx, _cancel) = parent.with_cancel();
@@ -565,7 +565,7 @@ fn a_stopped_callback_is_dropped_where_stop_is_called_and_under_no_lock() {
 }
 
 #[test]
-fn a_callback_that_has_run_is_dropped_on_its_own_thread() {
+fn callback_is_dropped_on_the_thread_that_ran_it() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (fate_tx, of_f) = bounded(1);
     let (ran_tx, ran) = bounded(1);
@@ -586,7 +586,7 @@ fn a_callback_that_has_run_is_dropped_on_its_own_thread() {
 }
 
 #[test]
-fn a_handle_may_be_used_once_its_context_is_gone() {
+fn stop_after_context_is_dropped_returns_false() {
     let (f, of_f) = callback();
     let abandoned = thread::spawn(|| Context::background().with_cancel().0.after_func(f));
     let handle = abandoned.join().expect("no panic");

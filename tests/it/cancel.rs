@@ -37,7 +37,7 @@ fn derive(parent: &Context, kind: usize) -> (Context, CancelFunc) {
 // Err and Done
 
 #[test]
-fn err_and_done_agree_on_every_thread_and_in_either_order() {
+fn err_and_done_agree_on_every_thread() {
     for round in 0..3_000 {
         let (root, cancel) = Context::background().with_cancel_cause();
         let (child, _cancel_child) = derive(&root, round);
@@ -98,7 +98,7 @@ fn err_and_done_agree_on_every_thread_and_in_either_order() {
 }
 
 #[test]
-fn a_channel_from_before_during_and_after_the_cancel_is_closed_by_it() {
+fn done_created_before_during_after_cancel_closes() {
     for round in 0..2_000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (child, _cancel_child) = derive(&ctx, round);
@@ -130,7 +130,7 @@ fn a_channel_from_before_during_and_after_the_cancel_is_closed_by_it() {
 }
 
 #[test]
-fn all_who_ask_first_at_once_get_a_channel_and_keep_it() {
+fn concurrent_first_done_calls_all_get_a_channel() {
     for _ in 0..1_000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (got, channels) = bounded(4);
@@ -148,7 +148,7 @@ fn all_who_ask_first_at_once_get_a_channel_and_keep_it() {
 }
 
 #[test]
-fn done_gives_the_same_channel_before_and_after_the_cancel() {
+fn done_is_the_same_channel_after_cancel() {
     let (asked_before, cancel) = Context::background().with_cancel();
     let before = asked_before.done();
     assert!(before.same_channel(&asked_before.done()));
@@ -163,7 +163,7 @@ fn done_gives_the_same_channel_before_and_after_the_cancel() {
 }
 
 #[test]
-fn contexts_that_can_be_cancelled_apart_have_channels_of_their_own() {
+fn cancellable_contexts_have_their_own_done() {
     let (parent, _cancel) = Context::background().with_cancel();
     let (child, cancel_child) = parent.with_cancel();
     assert!(!parent.done().same_channel(&child.done()));
@@ -175,7 +175,7 @@ fn contexts_that_can_be_cancelled_apart_have_channels_of_their_own() {
 // Deriving
 
 #[test]
-fn a_context_derived_while_its_parent_is_being_cancelled_is_done_with_it() {
+fn child_derived_during_cancel_is_done() {
     for round in 0..300 {
         let (root, cancel) = Context::background().with_cancel_cause();
         // Enough below that the cancel takes a while.
@@ -218,7 +218,7 @@ fn a_context_derived_while_its_parent_is_being_cancelled_is_done_with_it() {
 }
 
 #[test]
-fn a_context_derived_after_its_parent_was_seen_done_is_born_done() {
+fn child_of_parent_seen_done_is_done() {
     for round in 0..2_000 {
         let (root, cancel) = Context::background().with_cancel_cause();
         let tree = Tree::new(&root, 20, |i| i - 1);
@@ -249,7 +249,7 @@ fn a_context_derived_after_its_parent_was_seen_done_is_born_done() {
 }
 
 #[test]
-fn a_child_of_a_done_parent_is_born_done() {
+fn child_of_done_parent_is_done() {
     let bg = Context::background();
     let (plain, cancel) = bg.with_cancel();
     cancel.cancel();
@@ -305,7 +305,7 @@ fn a_child_of_a_done_parent_is_born_done() {
 // Which one counts
 
 #[test]
-fn the_first_cancellation_fixes_error_and_cause() {
+fn first_cancel_sets_err_and_cause() {
     #[derive(Clone, Copy)]
     enum Who {
         Parent,
@@ -405,7 +405,7 @@ fn the_first_cancellation_fixes_error_and_cause() {
 }
 
 #[test]
-fn a_deadline_that_passed_first_stays_the_reason() {
+fn expiry_before_cancel_stays_the_cause() {
     let (parent, cancel_parent) = Context::background().with_cancel_cause();
     let (late, cancel_late) = parent.with_timeout_cause(Duration::ZERO, "too slow");
     let (child, cancel_child) = late.with_cancel_cause();
@@ -418,7 +418,7 @@ fn a_deadline_that_passed_first_stays_the_reason() {
 }
 
 #[test]
-fn a_cancel_before_the_deadline_does_not_tell_the_deadlines_cause() {
+fn cancel_before_deadline_ignores_timeout_cause() {
     let (ctx, cancel) = Context::background().with_timeout_cause(HOUR, "too slow");
     let (child, _cancel_child) = ctx.with_timeout_cause(HOUR / 2, "too slow as well");
     cancel.cancel();
@@ -428,7 +428,7 @@ fn a_cancel_before_the_deadline_does_not_tell_the_deadlines_cause() {
 }
 
 #[test]
-fn a_cause_may_be_any_error_and_the_error_stays_canceled() {
+fn cancel_with_any_cause_has_err_canceled() {
     let (ctx, cancel) = Context::background().with_cancel_cause();
     cancel.cancel(Error::DeadlineExceeded);
     assert_eq!(ctx.err(), Some(Error::Canceled));
@@ -437,7 +437,7 @@ fn a_cause_may_be_any_error_and_the_error_stays_canceled() {
 }
 
 #[test]
-fn a_cause_taken_from_one_context_and_given_to_another_stays_the_same_arc() {
+fn cause_passed_to_another_context_is_same_arc() {
     let bg = Context::background();
     let (one, cancel_one) = bg.with_cancel_cause();
     let (two, cancel_two) = bg.with_cancel_cause();
@@ -455,7 +455,7 @@ fn a_cause_taken_from_one_context_and_given_to_another_stays_the_same_arc() {
 }
 
 #[test]
-fn of_many_causes_given_at_once_one_reaches_everybody() {
+fn concurrent_causes_leave_one_for_all_threads() {
     for round in 0..1_000 {
         let (root, cancel) = Context::background().with_cancel_cause();
         let tree = Tree::new(&root, 12, |i| (i - 1) / 2);
@@ -485,7 +485,7 @@ fn of_many_causes_given_at_once_one_reaches_everybody() {
 }
 
 #[test]
-fn a_cancel_goes_down_and_never_up_or_sideways() {
+fn cancel_reaches_descendants_only() {
     let (parent, cancel_parent) = Context::background().with_cancel();
     parent.after_func(|| ()); // not a context, and yet among the children
     let (child, cancel_child) = parent.with_cancel();
@@ -564,7 +564,7 @@ const SHAPES: [Shape; 4] = [
 ];
 
 #[test]
-fn when_a_cancel_returns_all_below_is_done_whoever_got_there_first() {
+fn cancel_waits_for_overlapping_cancel_below() {
     for round in 0..2_400 {
         let (size, above) = SHAPES[round % 4];
         let tree = Arc::new(Tree::new(&Context::background(), size, above));
@@ -598,7 +598,7 @@ fn when_a_cancel_returns_all_below_is_done_whoever_got_there_first() {
 }
 
 #[test]
-fn a_cancel_waits_for_one_below_through_all_that_wait_for_it_already() {
+fn cancel_waits_through_chain_of_waiting_cancels() {
     for _ in 0..60 {
         let (top, cancel_top) = Context::background().with_cancel();
         let (middle, cancel_middle) = top.with_cancel();
@@ -628,7 +628,7 @@ fn a_cancel_waits_for_one_below_through_all_that_wait_for_it_already() {
 }
 
 #[test]
-fn when_a_cancel_returns_all_below_is_done_even_if_the_deadline_got_there_first() {
+fn cancel_waits_for_expiry_under_way() {
     for round in 0..400 {
         let deadline = Instant::now() + Duration::from_micros(300);
         let (ctx, cancel) = Context::background().with_deadline_cause(deadline, "too slow");
@@ -659,7 +659,7 @@ fn when_a_cancel_returns_all_below_is_done_even_if_the_deadline_got_there_first(
 }
 
 #[test]
-fn cancels_at_several_heights_leave_each_context_its_own_cause_or_its_parents() {
+fn concurrent_cancels_keep_one_cause_per_node() {
     for round in 0..1_000 {
         let mut chain = vec![Context::background().with_cancel_cause()];
         for _ in 1..20 {
@@ -691,7 +691,7 @@ fn cancels_at_several_heights_leave_each_context_its_own_cause_or_its_parents() 
 }
 
 #[test]
-fn a_tree_of_101_contexts_may_be_cancelled_everywhere_at_once() {
+fn tree_cancelled_everywhere_at_once_is_done() {
     for round in 0..10 {
         let tree = Arc::new(Tree::new(&Context::background(), 101, |i| (i - 1) / 4));
         if round % 4 == 1 {
@@ -720,7 +720,7 @@ fn a_tree_of_101_contexts_may_be_cancelled_everywhere_at_once() {
 }
 
 #[test]
-fn a_child_cancelled_by_one_who_waits_for_its_parent_does_not_block_the_cancel() {
+fn waiter_cancelling_child_does_not_deadlock() {
     let (parent, cancel) = Context::background().with_cancel();
     let (child, cancel_child) = parent.with_cancel();
     let waiter = parent.clone();
@@ -736,7 +736,7 @@ fn a_child_cancelled_by_one_who_waits_for_its_parent_does_not_block_the_cancel()
 // Handles
 
 #[test]
-fn a_drop_guard_cancels_at_the_end_of_its_scope() {
+fn drop_guard_cancels_at_end_of_scope() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (child, _cancel_child) = ctx.with_cancel();
     {
@@ -760,7 +760,7 @@ fn a_drop_guard_cancels_at_the_end_of_its_scope() {
 }
 
 #[test]
-fn a_drop_guard_cancels_when_its_scope_panics() {
+fn drop_guard_cancels_on_panic() {
     let (ctx, cancel) = Context::background().with_cancel();
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let _cancel_on_exit = cancel.drop_guard();
@@ -771,7 +771,7 @@ fn a_drop_guard_cancels_when_its_scope_panics() {
 }
 
 #[test]
-fn a_drop_guard_comes_too_late_for_a_context_that_is_done() {
+fn drop_guard_on_done_context_changes_nothing() {
     let (ctx, cancel) = Context::background().with_cancel_cause();
     let guard = cancel.clone().drop_guard();
     cancel.cancel("stop");
@@ -780,7 +780,7 @@ fn a_drop_guard_comes_too_late_for_a_context_that_is_done() {
 }
 
 #[test]
-fn a_drop_guard_waits_for_a_cancel_that_got_there_first() {
+fn drop_guard_waits_for_cancel_under_way() {
     for round in 0..300 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (size, above) = SHAPES[round % 4];
@@ -801,7 +801,7 @@ fn a_drop_guard_waits_for_a_cancel_that_got_there_first() {
 }
 
 #[test]
-fn every_clone_of_a_cancel_function_cancels_the_same_context() {
+fn cancel_func_clones_cancel_the_same_context() {
     let (ctx, cancel) = Context::background().with_cancel_cause();
     let (one, two) = (cancel.clone(), cancel.clone());
     drop(cancel);
@@ -819,7 +819,7 @@ fn every_clone_of_a_cancel_function_cancels_the_same_context() {
 }
 
 #[test]
-fn a_dropped_cancel_function_cancels_nothing() {
+fn dropped_cancel_func_cancels_nothing() {
     let (ctx, cancel) = Context::background().with_cancel();
     drop(cancel);
     let (caused, cancel) = ctx.with_cancel_cause();
@@ -832,7 +832,7 @@ fn a_dropped_cancel_function_cancels_nothing() {
 }
 
 #[test]
-fn a_cancel_function_alone_keeps_its_context_from_being_abandoned() {
+fn cancel_func_alone_keeps_context_alive() {
     let (ctx, cancel) = Context::background().with_cancel();
     let done = ctx.done();
     drop(ctx);
@@ -845,7 +845,7 @@ fn a_cancel_function_alone_keeps_its_context_from_being_abandoned() {
 }
 
 #[test]
-fn a_grandchild_is_not_orphaned_when_all_handles_in_between_are_gone() {
+fn grandchild_is_cancelled_if_child_is_dropped() {
     let (root, cancel) = Context::background().with_cancel_cause();
     let (middle, cancel_middle) = root.with_cancel();
     let (second, cancel_second) = middle.with_value(Tag(0), 7).with_timeout(HOUR);
@@ -865,7 +865,7 @@ fn a_grandchild_is_not_orphaned_when_all_handles_in_between_are_gone() {
 }
 
 #[test]
-fn a_grandchild_ends_by_a_deadline_in_between_though_all_its_handles_are_gone() {
+fn deadline_of_dropped_child_ends_grandchild() {
     let (leaf, _cancel) = {
         let soon = Duration::from_millis(5);
         let (timed, _cancel) = Context::background().with_timeout_cause(soon, "in between");
@@ -878,7 +878,7 @@ fn a_grandchild_ends_by_a_deadline_in_between_though_all_its_handles_are_gone() 
 // Values
 
 #[test]
-fn a_value_child_closes_with_its_parent() {
+fn value_child_is_done_with_parent() {
     let (parent, cancel) = Context::background().with_cancel_cause();
     let value = parent.with_value(Tag(0), 1);
     let twice = value.with_value(Tag(0), 2);
@@ -905,7 +905,7 @@ fn a_value_child_closes_with_its_parent() {
 // Contexts that are never done
 
 #[test]
-fn a_root_is_never_done() {
+fn root_is_never_done() {
     let (cancelled, cancel) = Context::background().with_cancel();
     cancel.cancel();
     let roots = [
@@ -943,7 +943,7 @@ fn a_root_is_never_done() {
 }
 
 #[test]
-fn without_cancel_lets_neither_cancellation_nor_deadline_nor_cause_through() {
+fn without_cancel_blocks_cancel_deadline_and_cause() {
     let (parent, cancel) = Context::background().with_cancel_cause();
     let (timed, _cancel) = parent.with_value(Tag(0), 1).with_timeout(HOUR);
     let free = timed.without_cancel();
@@ -969,7 +969,7 @@ fn without_cancel_lets_neither_cancellation_nor_deadline_nor_cause_through() {
 // Asking and waiting
 
 #[test]
-fn only_what_can_be_done_is_cancellable() {
+fn is_cancellable_for_every_kind_of_context() {
     let bg = Context::background();
     let (cancel, _cancel) = bg.with_cancel();
     let (cause, _cancel_cause) = Context::todo().with_cancel_cause();
@@ -997,7 +997,7 @@ fn only_what_can_be_done_is_cancellable() {
 }
 
 #[test]
-fn check_is_err_for_the_question_mark() {
+fn check_returns_err() {
     fn work(ctx: &Context) -> Result<&'static str, Error> {
         ctx.check()?;
         Ok("worked")
@@ -1011,7 +1011,7 @@ fn check_is_err_for_the_question_mark() {
 }
 
 #[test]
-fn remaining_runs_down_to_zero_and_stays_there() {
+fn remaining_falls_to_zero() {
     let bg = Context::background();
     assert_eq!(bg.with_cancel().0.remaining(), None);
 
@@ -1031,7 +1031,7 @@ fn remaining_runs_down_to_zero_and_stays_there() {
 }
 
 #[test]
-fn wait_returns_the_error_to_all_who_wait() {
+fn wait_returns_err_to_all_waiters() {
     for round in 0..200 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (child, _cancel) = derive(&ctx, round);
@@ -1051,7 +1051,7 @@ fn wait_returns_the_error_to_all_who_wait() {
 }
 
 #[test]
-fn wait_ends_with_the_deadline_and_not_before() {
+fn wait_returns_at_deadline_not_before() {
     let deadline = Instant::now() + Duration::from_millis(10);
     let (ctx, _cancel) = Context::background().with_deadline(deadline);
     let waiter = spawn(move || (ctx.wait(), Instant::now()));
@@ -1061,7 +1061,7 @@ fn wait_ends_with_the_deadline_and_not_before() {
 }
 
 #[test]
-fn sleep_lasts_its_time_unless_the_context_is_done() {
+fn sleep_lasts_unless_context_is_done() {
     let nap = Duration::from_millis(5);
     let (ctx, cancel) = Context::background().with_cancel();
     let start = Instant::now();
@@ -1085,7 +1085,7 @@ fn sleep_lasts_its_time_unless_the_context_is_done() {
 }
 
 #[test]
-fn waiters_in_two_children_of_one_parent_are_independent() {
+fn waits_on_two_siblings_are_independent() {
     let (parent, cancel) = Context::background().with_cancel();
     let (one, cancel_one) = parent.with_cancel();
     let (two, _cancel_two) = parent.with_cancel();

@@ -24,7 +24,7 @@ const LATE: RecvError = RecvError::Done(Error::DeadlineExceeded);
 const ROUNDS: usize = 200;
 
 #[test]
-fn a_message_that_waits_is_received() {
+fn recv_takes_waiting_message() {
     let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     for (tx, rx) in [bounded(2), unbounded()] {
         tx.send(1).unwrap();
@@ -39,7 +39,7 @@ fn a_message_that_waits_is_received() {
 }
 
 #[test]
-fn recv_waits_for_a_message() {
+fn recv_waits_for_message() {
     for (tx, rx) in channels() {
         let (ctx, _cancel) = Context::background().with_timeout(HOUR);
         let received = block(move || ctx.recv(&rx));
@@ -49,7 +49,7 @@ fn recv_waits_for_a_message() {
 }
 
 #[test]
-fn a_message_is_sent_where_there_is_room() {
+fn send_uses_free_capacity() {
     let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     for (tx, rx) in [bounded(2), unbounded()] {
         assert_eq!(ctx.send(&tx, 1), Ok(()));
@@ -63,7 +63,7 @@ fn a_message_is_sent_where_there_is_room() {
 }
 
 #[test]
-fn send_waits_for_room() {
+fn send_waits_for_capacity() {
     for (tx, rx) in [full(), bounded(0)] {
         let before: Vec<u32> = rx.try_iter().collect();
         before.iter().for_each(|message| tx.send(*message).unwrap());
@@ -78,7 +78,7 @@ fn send_waits_for_room() {
 }
 
 #[test]
-fn two_calls_under_contexts_meet() {
+fn send_and_recv_of_two_contexts_meet() {
     let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     let (tx, rx) = bounded(0);
     let sent = spawn({
@@ -91,7 +91,7 @@ fn two_calls_under_contexts_meet() {
 }
 
 #[test]
-fn done_wins_over_a_message() {
+fn recv_on_done_context_ignores_message() {
     for (ctx, err) in done_contexts() {
         for (tx, rx) in [bounded(1), unbounded()] {
             tx.send(1).unwrap();
@@ -110,7 +110,7 @@ fn done_wins_over_a_message() {
 }
 
 #[test]
-fn done_wins_over_a_sender_that_waits() {
+fn recv_on_done_context_ignores_waiting_sender() {
     for (ctx, err) in done_contexts() {
         let (tx, rx) = bounded(0);
         let sent = block(move || tx.send(1));
@@ -123,7 +123,7 @@ fn done_wins_over_a_sender_that_waits() {
 }
 
 #[test]
-fn done_wins_over_room() {
+fn send_on_done_context_ignores_capacity() {
     for (ctx, err) in done_contexts() {
         for (tx, rx) in [bounded(1), unbounded()] {
             for _ in 0..ROUNDS {
@@ -135,7 +135,7 @@ fn done_wins_over_room() {
 }
 
 #[test]
-fn done_wins_over_a_receiver_that_waits() {
+fn send_on_done_context_ignores_waiting_receiver() {
     for (ctx, err) in done_contexts() {
         let (tx, rx) = bounded(0);
         let received = block(move || rx.recv());
@@ -165,7 +165,7 @@ fn done_wins_over_disconnected() {
 // That must not look like the end of the work to the rest.
 
 #[test]
-fn senders_that_go_because_the_context_is_done_do_not_hide_it() {
+fn recv_prefers_done_to_senders_it_disconnects() {
     for round in 0..1000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (tx, rx) = bounded(0);
@@ -188,7 +188,7 @@ fn senders_that_go_because_the_context_is_done_do_not_hide_it() {
 }
 
 #[test]
-fn receivers_that_go_because_the_context_is_done_do_not_hide_it() {
+fn send_prefers_done_to_receivers_it_disconnects() {
     for round in 0..3000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (tx, rx) = bounded(round % 3);
@@ -205,7 +205,7 @@ fn receivers_that_go_because_the_context_is_done_do_not_hide_it() {
 }
 
 #[test]
-fn recv_ends_when_the_last_sender_goes() {
+fn recv_returns_when_last_sender_is_dropped() {
     let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     for (tx, rx) in [bounded(2), unbounded()] {
         tx.send(1).unwrap();
@@ -222,7 +222,7 @@ fn recv_ends_when_the_last_sender_goes() {
 }
 
 #[test]
-fn send_ends_when_the_last_receiver_goes() {
+fn send_returns_when_last_receiver_is_dropped() {
     let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     for (tx, rx) in channels() {
         drop(rx);
@@ -238,7 +238,7 @@ fn send_ends_when_the_last_receiver_goes() {
 
 /// What was to be sent comes back, the very same, and is dropped by nobody but who gets it.
 #[test]
-fn a_message_that_was_not_sent_comes_back() {
+fn send_error_returns_message() {
     let message = Arc::new(());
     let check = |refused: Result<(), SendError<Arc<()>>>, err: Option<Error>| {
         let refused = refused.unwrap_err();
@@ -279,7 +279,7 @@ fn a_message_that_was_not_sent_comes_back() {
 }
 
 #[test]
-fn a_message_that_was_sent_is_not_copied() {
+fn send_moves_message() {
     let message = Arc::new(());
     let (tx, rx) = unbounded();
     let ctx = Context::background();
@@ -290,7 +290,7 @@ fn a_message_that_was_sent_is_not_copied() {
 }
 
 #[test]
-fn cancelling_wakes_who_receives() {
+fn cancel_wakes_recv() {
     for (tx, rx) in channels() {
         for blocked in [false, true] {
             let (ctx, cancel) = Context::background().with_cancel();
@@ -304,7 +304,7 @@ fn cancelling_wakes_who_receives() {
 }
 
 #[test]
-fn cancelling_wakes_who_sends() {
+fn cancel_wakes_send() {
     for (tx, rx) in [full(), bounded(0)] {
         let before = rx.len();
         for blocked in [false, true] {
@@ -321,7 +321,7 @@ fn cancelling_wakes_who_sends() {
 }
 
 #[test]
-fn cancelling_ends_an_iteration() {
+fn cancel_ends_iter() {
     for (tx, rx) in [bounded(2), unbounded()] {
         tx.send(1).unwrap();
         tx.send(2).unwrap();
@@ -369,7 +369,7 @@ fn what_is_sent_after_the_end_stays_in_the_channel() {
 }
 
 #[test]
-fn the_deadline_wakes() {
+fn deadline_wakes_recv_and_send() {
     for (_tx, rx) in channels() {
         let start = Instant::now();
         let (ctx, _cancel) = Context::background().with_timeout(SOON);
@@ -388,7 +388,7 @@ fn the_deadline_wakes() {
 }
 
 #[test]
-fn the_end_of_a_parent_wakes() {
+fn parent_cancel_wakes_recv_and_send() {
     let (parent, cancel) = Context::background().with_cancel();
     let child = parent.with_timeout(HOUR).0.with_cancel().0;
     let (other, _cancel_other) = Context::background().with_cancel();
@@ -405,7 +405,7 @@ fn the_end_of_a_parent_wakes() {
 }
 
 #[test]
-fn the_end_of_a_custom_context_wakes() {
+fn custom_done_wakes_recv_and_send() {
     for derive in [Context::clone, |ctx: &Context| ctx.with_cancel().0] {
         let own = Noisy::new();
         let ctx = derive(&own.context());
@@ -425,7 +425,7 @@ fn the_end_of_a_custom_context_wakes() {
 }
 
 #[test]
-fn messages_in_a_done_channel_say_nothing() {
+fn recv_ignores_messages_in_custom_done() {
     let own = Noisy::new();
     let ctx = own.context();
     let (tx, rx) = bounded(1);
@@ -450,7 +450,7 @@ fn messages_in_a_done_channel_say_nothing() {
 }
 
 #[test]
-fn a_context_that_cannot_be_cancelled_leaves_it_to_the_channel() {
+fn background_recv_and_send_are_the_channels_own() {
     let detached = cancelled().without_cancel();
     for ctx in [Context::background(), Context::todo(), detached] {
         let (tx, rx) = bounded(1);
@@ -469,7 +469,7 @@ fn a_context_that_cannot_be_cancelled_leaves_it_to_the_channel() {
 }
 
 #[test]
-fn clocks_are_channels_too() {
+fn recv_from_after_and_tick() {
     let (ctx, cancel) = Context::background().with_cancel();
     let start = Instant::now();
     assert!(ctx.recv(&after(SOON)).unwrap() >= start + SOON);
@@ -481,7 +481,7 @@ fn clocks_are_channels_too() {
 }
 
 #[test]
-fn a_receiver_that_never_brings_anything_waits_for_the_context() {
+fn recv_from_never_waits_for_done() {
     for blocked in [false, true] {
         let (ctx, cancel) = Context::background().with_cancel();
         let received = run(blocked, move || ctx.recv(&never::<u32>()));
@@ -494,7 +494,7 @@ fn a_receiver_that_never_brings_anything_waits_for_the_context() {
 }
 
 #[test]
-fn an_iteration_that_has_ended_does_not_go_on() {
+fn iter_is_fused() {
     fn fused<T>(iter: impl FusedIterator<Item = T>) -> impl FusedIterator<Item = T> {
         iter
     }
@@ -517,7 +517,7 @@ fn an_iteration_that_has_ended_does_not_go_on() {
 
 /// Every message is received by one, or still in the channel, or back with who would have sent it.
 #[test]
-fn no_message_is_lost_or_doubled_when_many_threads_are_stopped() {
+fn concurrent_cancels_lose_and_double_no_message() {
     for (tx, rx) in [bounded(0), bounded(1), bounded(64), unbounded()] {
         for stop_at in [0, 1, 50, 3000] {
             share_and_stop(&tx, &rx, stop_at);
@@ -587,7 +587,7 @@ fn share_and_stop(tx: &Sender<u32>, rx: &Receiver<u32>, stop_at: usize) {
 }
 
 #[test]
-fn errors_say_what_happened() {
+fn errors_display_what_happened() {
     let receiving = "receiving on an empty and disconnected channel";
     let sending = "sending on a disconnected channel";
     let texts = [
@@ -607,7 +607,7 @@ fn errors_say_what_happened() {
 }
 
 #[test]
-fn errors_turn_into_io_errors() {
+fn errors_convert_into_io_error() {
     let expected = [
         (ErrorKind::Other, "context canceled"),
         (ErrorKind::TimedOut, "context deadline exceeded"),
@@ -642,7 +642,7 @@ fn errors_turn_into_io_errors() {
 }
 
 #[test]
-fn an_io_error_does_not_keep_the_message() {
+fn io_error_from_send_error_drops_message() {
     let message = Arc::new(());
     for refused in [
         canceled(message.clone()),
@@ -654,7 +654,7 @@ fn an_io_error_does_not_keep_the_message() {
 }
 
 #[test]
-fn question_marks_carry_the_errors_on() {
+fn errors_work_with_question_mark() {
     fn as_io() -> io::Result<u32> {
         let (tx, rx) = bounded(1);
         Context::background().send(&tx, 1)?;
@@ -670,7 +670,7 @@ fn question_marks_carry_the_errors_on() {
 }
 
 #[test]
-fn debugging_needs_nothing_of_the_message() {
+fn send_error_debug_does_not_need_debug_message() {
     assert_eq!(format!("{:?}", canceled(Silent)), "Done(.., Canceled)");
     let disconnected = SendError::Disconnected(Silent);
     assert_eq!(format!("{disconnected:?}"), "Disconnected(..)");
@@ -687,7 +687,7 @@ fn debugging_needs_nothing_of_the_message() {
 }
 
 #[test]
-fn errors_are_plain_values() {
+fn errors_are_copy_and_eq() {
     fn is_error<E: StdError + Copy + Eq + Send + Sync + Debug + 'static>(_: E) {}
     is_error(CANCELED);
     is_error(canceled(1));

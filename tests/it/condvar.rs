@@ -35,7 +35,7 @@ fn set(pair: &Pair<bool>) {
 }
 
 #[test]
-fn what_holds_already_is_not_waited_for() {
+fn wait_while_false_returns_at_once() {
     let (ctx, _cancel) = Context::background().with_cancel();
     for ctx in [ctx, Context::background()] {
         let pair = pair(7);
@@ -55,7 +55,7 @@ fn what_holds_already_is_not_waited_for() {
 }
 
 #[test]
-fn a_notification_wakes() {
+fn notify_wakes_wait_while() {
     let (ctx, _cancel) = Context::background().with_cancel();
     for ctx in [ctx, Context::background()] {
         let pair = pair(false);
@@ -66,7 +66,7 @@ fn a_notification_wakes() {
 }
 
 #[test]
-fn a_notification_that_changes_nothing_does_not_end_the_wait() {
+fn notify_without_change_keeps_waiting() {
     let (ctx, cancel) = Context::background().with_cancel();
     let pair = pair(false);
     let result = block(waiting(&ctx, &pair));
@@ -77,7 +77,7 @@ fn a_notification_that_changes_nothing_does_not_end_the_wait() {
 }
 
 #[test]
-fn cancelling_wakes() {
+fn cancel_wakes_wait_while() {
     let (parent, cancel) = Context::background().with_cancel();
     let (child, _cancel) = parent.with_timeout(Duration::from_secs(3600));
     let pair = pair(false);
@@ -89,7 +89,7 @@ fn cancelling_wakes() {
 }
 
 #[test]
-fn cancelling_wakes_whether_the_wait_has_begun_or_not() {
+fn cancel_racing_start_of_wait_wakes() {
     for _ in 0..2000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let pair = pair(false);
@@ -100,7 +100,7 @@ fn cancelling_wakes_whether_the_wait_has_begun_or_not() {
 }
 
 #[test]
-fn cancelling_wakes_who_is_about_to_wait() {
+fn cancel_between_check_and_wait_wakes() {
     let (ctx, cancel) = Context::background().with_cancel();
     let pair = pair(());
     let result = spawn(move || {
@@ -117,7 +117,7 @@ fn cancelling_wakes_who_is_about_to_wait() {
 
 /// Go's `ExampleAfterFunc_cond`: many wait on one variable, each for its own time.
 #[test]
-fn each_has_its_own_deadline() {
+fn wait_while_ends_at_own_deadline() {
     let pair = pair(false);
     let results: Vec<_> = (1..=4)
         .map(|timeout| {
@@ -139,7 +139,7 @@ fn each_has_its_own_deadline() {
 }
 
 #[test]
-fn done_wins_over_what_holds() {
+fn wait_while_on_done_context_returns_err() {
     let (ctx, cancel) = Context::background().with_cancel();
     cancel.cancel();
     assert_eq!(wait_for(&ctx, &pair(true)), Err(Error::Canceled));
@@ -156,7 +156,7 @@ fn done_wins_over_what_holds() {
 
 /// Where it went to one who returns with an error, another has to be woken.
 #[test]
-fn a_notification_is_not_lost_with_a_wait_that_ended() {
+fn notify_one_is_passed_on_by_ended_wait() {
     for _ in 0..1000 {
         let items = pair(0_u32);
         let (ctx, cancel) = Context::background().with_cancel();
@@ -183,7 +183,7 @@ fn a_notification_is_not_lost_with_a_wait_that_ended() {
 }
 
 #[test]
-fn nothing_is_left_of_a_wait() {
+fn wait_while_leaves_no_reference() {
     let (ctx, cancel) = Context::background().with_cancel();
     let pair = pair(false);
     let result = block(waiting(&ctx, &pair));
@@ -202,7 +202,7 @@ fn nothing_is_left_of_a_wait() {
 }
 
 #[test]
-fn a_pair_that_is_poisoned_is_locked_all_the_same() {
+fn wait_while_locks_poisoned_mutex() {
     let (ctx, _cancel) = Context::background().with_cancel();
     let pair = pair(false);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -232,7 +232,7 @@ fn a_pair_that_is_poisoned_is_locked_all_the_same() {
 }
 
 #[test]
-fn a_poisoned_pair_does_not_keep_a_cancellation_from_waking() {
+fn cancel_wakes_wait_on_poisoned_mutex() {
     let (ctx, cancel) = Context::background().with_cancel();
     let pair = pair(false);
     let result = block(waiting(&ctx, &pair));
@@ -250,7 +250,7 @@ fn a_poisoned_pair_does_not_keep_a_cancellation_from_waking() {
 }
 
 #[test]
-fn the_end_of_a_custom_context_wakes() {
+fn custom_done_wakes_wait_while() {
     for noise in [0, 3] {
         let (open, done) = unbounded();
         (0..noise).for_each(|_| open.send(()).unwrap());
@@ -266,7 +266,7 @@ fn the_end_of_a_custom_context_wakes() {
 }
 
 #[test]
-fn all_who_wait_under_one_context_are_woken() {
+fn cancel_wakes_every_wait_while() {
     let (ctx, cancel) = Context::background().with_cancel();
     let pair = pair(false);
     let results = [(); 32].map(|()| block(waiting(&ctx, &pair)));
@@ -277,7 +277,7 @@ fn all_who_wait_under_one_context_are_woken() {
 }
 
 #[test]
-fn std_waits_on_the_same_pair() {
+fn wait_while_shares_pair_with_std_wait() {
     let pair = pair(false);
     let by_std = block({
         let pair = pair.clone();
@@ -295,7 +295,7 @@ fn std_waits_on_the_same_pair() {
 }
 
 #[test]
-fn done_wins_when_the_mutex_comes_free() {
+fn wait_while_prefers_done_once_mutex_is_free() {
     let (ctx, cancel) = Context::background().with_cancel();
     let pair = pair(true);
     let held = pair.0.lock().unwrap();
@@ -308,7 +308,7 @@ fn done_wins_when_the_mutex_comes_free() {
 /// The context may be done, and the function that wakes on its way, when nobody has the pair any
 /// more.
 #[test]
-fn what_is_in_the_pair_is_dropped() {
+fn wait_while_drops_pair() {
     for _ in 0..200 {
         let (held, dropped) = bounded::<()>(0);
         let (ctx, cancel) = Context::background().with_cancel();
@@ -342,7 +342,7 @@ impl CustomContext for Closing {
 /// A custom context that breaks its promise to call harms only itself: the notification by which it
 /// learns that it is done goes on to the next.
 #[test]
-fn a_notification_that_comes_to_a_context_that_is_done_is_handed_on() {
+fn notify_one_to_done_context_is_passed_on() {
     let (open, done) = bounded(0);
     let deaf = Context::custom(Closing { done, deaf: true });
     let pair = pair(false);

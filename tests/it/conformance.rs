@@ -160,14 +160,14 @@ fn faults(page: &str, known: &Known, scenarios: usize) -> Vec<String> {
 }
 
 #[test]
-fn the_page_and_the_tests_agree() {
+fn conformance_page_matches_tests() {
     let page = read(&root().join("docs/conformance.md"));
     let faults = faults(&page, &Known::from_sources(), SCENARIOS);
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]
-fn a_page_that_is_wrong_is_found_out() {
+fn faults_finds_every_kind_of_fault() {
     let known = Known {
         tests: ["x_test::one", "x_test::two"].map(String::from).into(),
         compile_fail: ["src/value.rs: Key"].map(String::from).into(),
@@ -212,7 +212,7 @@ fn a_page_that_is_wrong_is_found_out() {
 }
 
 #[test]
-fn a_test_is_one_that_runs() {
+fn tests_skips_ignored_and_comments() {
     let source = "
 #[test]
 fn one() {}
@@ -234,7 +234,7 @@ fn neither() {}
 }
 
 #[test]
-fn an_item_has_the_documentation_right_above_it() {
+fn compile_fail_items_takes_docs_right_above() {
     let source = "
 /// ```compile_fail,E0277
 /// ```

@@ -69,7 +69,7 @@ fn text(ctx: &Context) -> String {
 }
 
 #[test]
-fn what_is_derived_is_the_same_as_from_a_context_of_one_thread() {
+fn contended_parent_derives_same_children() {
     let near = Instant::now() + HOUR;
     let far = Instant::now() + 2 * HOUR;
     let bg = || Context::background().with_value(Tag(0), 10);
@@ -135,7 +135,7 @@ fn what_is_derived_is_the_same_as_from_a_context_of_one_thread() {
 }
 
 #[test]
-fn each_handle_has_its_own_values_and_those_below_are_everybodys() {
+fn contended_handles_keep_own_values() {
     let below = Context::background()
         .with_value(Tag(0), 1)
         .with_value(Name, "below".into());
@@ -163,7 +163,7 @@ fn each_handle_has_its_own_values_and_those_below_are_everybodys() {
 }
 
 #[test]
-fn the_end_reaches_the_children_of_all_threads() {
+fn contended_cancel_reaches_all_children() {
     type End = fn(&CancelCauseFunc, &CancelCauseFunc);
     let ends: [(End, &str); 3] = [
         (|cancel, _| cancel.cancel("stop"), "stop"),
@@ -210,7 +210,7 @@ fn the_end_reaches_the_children_of_all_threads() {
 }
 
 #[test]
-fn the_deadline_of_a_crowded_context_ends_the_children_of_all_threads() {
+fn contended_deadline_reaches_all_children() {
     let at = Instant::now() + Duration::from_millis(50);
     let (ctx, _cancel) = Context::background().with_deadline_cause(at, "too slow");
     crowd(&ctx);
@@ -223,7 +223,7 @@ fn the_deadline_of_a_crowded_context_ends_the_children_of_all_threads() {
 }
 
 #[test]
-fn the_end_of_a_child_touches_neither_the_crowded_context_nor_its_siblings() {
+fn child_cancel_leaves_contended_parent_open() {
     let (ctx, _cancel) = Context::background().with_cancel();
     crowd(&ctx);
     let done = ctx.done();
@@ -241,7 +241,7 @@ fn the_end_of_a_child_touches_neither_the_crowded_context_nor_its_siblings() {
 }
 
 #[test]
-fn children_that_were_derived_on_different_threads_can_be_merged() {
+fn children_of_different_shards_can_be_merged() {
     let (ctx, cancel) = Context::background()
         .with_value(Tag(0), 1)
         .with_cancel_cause();
@@ -269,7 +269,7 @@ fn children_that_were_derived_on_different_threads_can_be_merged() {
 }
 
 #[test]
-fn a_crowded_merge_has_both_parents_and_all_values() {
+fn contended_merge_has_both_parents_and_values() {
     for first_ends in [true, false] {
         let bg = Context::background();
         let (first, cancel_first) = bg.with_value(Tag(0), 10).with_cancel_cause();
@@ -315,7 +315,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn in_whatever_order_all_who_hold_it_go_it_ends_with_the_last_and_values_with_those_who_see_them() {
+fn contended_context_is_cancelled_by_last_drop() {
     for (round, order) in orders(6).into_iter().enumerate() {
         let dropped: [Arc<AtomicUsize>; 2] = Default::default();
         let (above, _cancel_above) = Context::background().with_cancel();
@@ -363,7 +363,7 @@ fn in_whatever_order_all_who_hold_it_go_it_ends_with_the_last_and_values_with_th
 }
 
 #[test]
-fn a_crowded_context_that_was_cancelled_goes_as_well() {
+fn contended_cancelled_context_is_dropped() {
     for order in orders(4) {
         let dropped: Arc<AtomicUsize> = Arc::default();
         let (above, cancel_above) = Context::background().with_cancel();
@@ -394,7 +394,7 @@ fn a_crowded_context_that_was_cancelled_goes_as_well() {
 }
 
 #[test]
-fn a_crowded_context_among_the_values_of_another_goes_with_it() {
+fn contended_context_in_a_value_is_dropped() {
     #[derive(PartialEq, Eq)]
     struct Session;
     impl Key for Session {
@@ -417,7 +417,7 @@ fn a_crowded_context_among_the_values_of_another_goes_with_it() {
 }
 
 #[test]
-fn a_chain_of_crowded_contexts_goes_with_its_leaf() {
+fn contended_chain_is_dropped_with_its_leaf() {
     let (mut ctx, mut cancel) = Context::background().with_cancel();
     let mut seen = Vec::new();
     for level in 0..20 {
@@ -436,7 +436,7 @@ fn a_chain_of_crowded_contexts_goes_with_its_leaf() {
 }
 
 #[test]
-fn what_lies_below_a_chain_of_crowded_contexts_needs_no_stack_to_go() {
+fn contended_chain_drop_does_not_recurse() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let bg = Context::background();
     let mut ctx = bg.with_value(Kept(0), Counted(dropped.clone()));
@@ -452,7 +452,7 @@ fn what_lies_below_a_chain_of_crowded_contexts_needs_no_stack_to_go() {
 }
 
 #[test]
-fn a_value_that_panics_when_it_goes_harms_nothing_else() {
+fn contended_value_panicking_in_drop_is_contained() {
     struct Fails;
     impl Drop for Fails {
         fn drop(&mut self) {
@@ -484,7 +484,7 @@ fn a_value_that_panics_when_it_goes_harms_nothing_else() {
 // Many at once
 
 #[test]
-fn threads_that_derive_while_it_is_cancelled_lose_no_child() {
+fn contended_cancel_loses_no_child() {
     const THREADS: usize = 4;
     for round in 0..300 {
         let (ctx, cancel) = Context::background().with_cancel_cause();
@@ -530,7 +530,7 @@ fn threads_that_derive_while_it_is_cancelled_lose_no_child() {
 }
 
 #[test]
-fn when_all_threads_let_go_at_once_it_ends_and_its_values_go() {
+fn contended_context_dropped_on_all_threads() {
     const THREADS: usize = 4;
     for round in 0..500 {
         let dropped: Arc<AtomicUsize> = Arc::default();
@@ -565,7 +565,7 @@ fn when_all_threads_let_go_at_once_it_ends_and_its_values_go() {
 }
 
 #[test]
-fn a_child_of_a_crowded_context_that_is_done_is_born_done() {
+fn child_of_contended_done_context_is_done() {
     for _ in 0..20 {
         let (ctx, cancel) = Context::background().with_cancel();
         // The cancellation comes to these first, and has its time with them.

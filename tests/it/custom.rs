@@ -190,7 +190,7 @@ const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
 // How the end comes down
 
 #[test]
-fn when_the_channel_closes_all_below_are_cancelled_with_error_and_cause() {
+fn custom_done_cancels_descendants() {
     let (close, done) = channel();
     let why = cause("the plug was pulled");
     let ctx = Context::custom(Mock {
@@ -219,7 +219,7 @@ fn when_the_channel_closes_all_below_are_cancelled_with_error_and_cause() {
 }
 
 #[test]
-fn a_child_of_a_context_that_is_done_is_born_done() {
+fn child_of_done_custom_is_done() {
     let (close, done) = channel();
     let bell = Arc::new(Bell::default());
     drop(close);
@@ -237,7 +237,7 @@ fn a_child_of_a_context_that_is_done_is_born_done() {
 }
 
 #[test]
-fn a_child_keeps_what_ended_it_before_the_parent() {
+fn child_cancelled_before_custom_keeps_cause() {
     let (close, done) = channel();
     let ctx = Mock::new(done).context();
     let (child, cancel) = ctx.with_cancel_cause();
@@ -250,7 +250,7 @@ fn a_child_keeps_what_ended_it_before_the_parent() {
 }
 
 #[test]
-fn error_and_cause_are_asked_for_once_and_stay() {
+fn err_and_cause_are_called_once() {
     let (close, done) = channel();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
@@ -271,7 +271,7 @@ fn error_and_cause_are_asked_for_once_and_stay() {
 }
 
 #[test]
-fn no_child_is_lost_that_is_derived_while_the_channel_closes() {
+fn child_derived_while_done_closes_is_done() {
     for round in 0..300 {
         let (close, done) = channel();
         let ctx = Mock::new(done).context();
@@ -296,7 +296,7 @@ fn no_child_is_lost_that_is_derived_while_the_channel_closes() {
 }
 
 #[test]
-fn a_context_that_nobody_holds_runs_its_callbacks_and_is_watched_no_more() {
+fn dropped_custom_runs_callbacks_and_ends_watch() {
     let (close, done) = channel();
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
@@ -310,7 +310,7 @@ fn a_context_that_nobody_holds_runs_its_callbacks_and_is_watched_no_more() {
 }
 
 #[test]
-fn a_context_that_cannot_be_cancelled_is_not_watched() {
+fn custom_never_done_is_not_watched() {
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(never()).context();
     assert!(!ctx.is_cancellable());
@@ -325,7 +325,7 @@ fn a_context_that_cannot_be_cancelled_is_not_watched() {
 }
 
 #[test]
-fn it_prints_as_the_name_of_its_type() {
+fn custom_displays_type_name() {
     struct Plain;
     impl CustomContext for Plain {
         fn done(&self) -> Receiver<()> {
@@ -346,7 +346,7 @@ fn it_prints_as_the_name_of_its_type() {
 // Wrappers
 
 #[test]
-fn through_a_wrapper_a_cancellation_is_complete_when_it_returns() {
+fn cancel_through_wrapper_is_complete() {
     let (inner, cancel) = Context::background().with_cancel_cause();
     let wrapper = Mock::around(&inner).context();
     let value = wrapper.with_value(Tag(0), 1);
@@ -368,7 +368,7 @@ fn through_a_wrapper_a_cancellation_is_complete_when_it_returns() {
 }
 
 #[test]
-fn a_wrapper_around_a_context_that_is_done_is_done() {
+fn wrapper_of_done_context_is_done() {
     let (inner, cancel) = Context::background().with_cancel();
     cancel.cancel();
     let wrapper = Mock::around(&inner).context();
@@ -378,7 +378,7 @@ fn a_wrapper_around_a_context_that_is_done_is_done() {
 }
 
 #[test]
-fn a_wrapper_does_not_end_with_its_child() {
+fn child_cancel_leaves_wrapper_open() {
     let (inner, _cancel) = Context::background().with_cancel();
     let wrapper = Mock::around(&inner).context();
     let (child, cancel) = wrapper.with_cancel();
@@ -389,7 +389,7 @@ fn a_wrapper_does_not_end_with_its_child() {
 }
 
 #[test]
-fn without_methods_of_its_own_a_wrapper_is_as_what_it_wraps() {
+fn wrapper_defaults_to_wrapped() {
     struct Thin(Context);
     impl CustomContext for Thin {
         fn wrapped(&self) -> Option<&Context> {
@@ -423,7 +423,7 @@ fn without_methods_of_its_own_a_wrapper_is_as_what_it_wraps() {
 }
 
 #[test]
-fn a_wrapper_with_another_error_gives_it_only_to_children_derived_after() {
+fn wrapper_err_reaches_only_later_children() {
     let (inner, cancel) = Context::background().with_cancel();
     let wrapper = Mock::around(&inner)
         .err(|| Some(Error::DeadlineExceeded))
@@ -438,7 +438,7 @@ fn a_wrapper_with_another_error_gives_it_only_to_children_derived_after() {
 }
 
 #[test]
-fn a_wrapper_with_another_channel_ends_when_that_closes() {
+fn wrapper_with_own_done_is_done_when_it_closes() {
     let (close, done) = channel();
     let (inner, cancel) = Context::background().with_cancel();
     let own = done.clone();
@@ -459,7 +459,7 @@ fn a_wrapper_with_another_channel_ends_when_that_closes() {
 }
 
 #[test]
-fn a_custom_context_may_wrap_one_that_wraps_one_of_ours() {
+fn wrapper_of_wrapper_is_looked_through() {
     let (close, done) = channel();
     let (ours, cancel) = Context::background().with_cancel_cause();
     // The middle one has its own channel, so ours reaches only up to it.
@@ -480,7 +480,7 @@ fn a_custom_context_may_wrap_one_that_wraps_one_of_ours() {
 }
 
 #[test]
-fn the_wrapper_of_a_watched_context_is_cancelled_with_it() {
+fn wrapper_of_watched_custom_is_cancelled() {
     let (close, done) = channel();
     let bell = Arc::new(Bell::default());
     let root = bell.mock(done).context();
@@ -496,7 +496,7 @@ fn the_wrapper_of_a_watched_context_is_cancelled_with_it() {
 // A service of its own
 
 #[test]
-fn one_registration_serves_all_children_and_goes_with_the_last() {
+fn custom_after_func_serves_all_children() {
     let (_close, done) = channel();
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
@@ -522,7 +522,7 @@ fn one_registration_serves_all_children_and_goes_with_the_last() {
 }
 
 #[test]
-fn a_deadline_that_passes_gives_the_registration_back() {
+fn custom_after_func_is_stopped_by_expiry() {
     let (_close, done) = channel();
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
@@ -535,7 +535,7 @@ fn a_deadline_that_passes_gives_the_registration_back() {
 }
 
 #[test]
-fn all_below_are_done_when_the_function_given_to_the_service_returns() {
+fn custom_after_func_f_returns_with_all_done() {
     let (close, done) = channel();
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
@@ -552,7 +552,7 @@ fn all_below_are_done_when_the_function_given_to_the_service_returns() {
 
 /// The service itself knows that it has called the function, and may hold a lock of its own.
 #[test]
-fn a_registration_is_not_called_off_from_inside_the_function() {
+fn custom_after_func_is_not_stopped_inside_f() {
     let (close, done) = channel();
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
@@ -564,7 +564,7 @@ fn a_registration_is_not_called_off_from_inside_the_function() {
 }
 
 #[test]
-fn a_service_may_call_the_function_at_once() {
+fn custom_after_func_may_call_f_at_once() {
     in_time(|| {
         let (_close, done) = channel();
         let ctx = Mock::new(done)
@@ -585,7 +585,7 @@ fn a_service_may_call_the_function_at_once() {
 }
 
 #[test]
-fn a_service_may_call_the_function_at_once_for_a_callback_or_a_merge() {
+fn custom_after_func_at_once_for_merge() {
     in_time(|| {
         let at_once = || {
             let call = |f: Task| {
@@ -616,7 +616,7 @@ fn a_service_may_call_the_function_at_once_for_a_callback_or_a_merge() {
 }
 
 #[test]
-fn a_service_may_call_the_function_and_then_say_that_it_has_none() {
+fn custom_after_func_may_call_f_and_return_none() {
     let (_close, done) = channel();
     let ctx = Mock::new(done)
         .service(|f| {
@@ -629,7 +629,7 @@ fn a_service_may_call_the_function_and_then_say_that_it_has_none() {
 }
 
 #[test]
-fn a_service_may_call_the_function_from_many_threads_and_late() {
+fn custom_after_func_f_may_be_called_late() {
     let (close, done) = channel();
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
@@ -652,7 +652,7 @@ fn a_service_may_call_the_function_from_many_threads_and_late() {
 }
 
 #[test]
-fn a_function_called_when_the_context_is_gone_does_nothing() {
+fn custom_after_func_f_after_drop_does_nothing() {
     let (_close, done) = channel();
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
@@ -665,7 +665,7 @@ fn a_function_called_when_the_context_is_gone_does_nothing() {
 
 /// The service forgets the function. Whoever derives next finds out.
 #[test]
-fn a_new_child_finds_the_end_that_the_service_did_not_tell() {
+fn child_sees_done_that_after_func_missed() {
     let (close, done) = channel();
     let ctx = Mock::new(done)
         .service(|f| {
@@ -683,7 +683,7 @@ fn a_new_child_finds_the_end_that_the_service_did_not_tell() {
 // Liars
 
 #[test]
-fn an_error_without_a_closed_channel_cancels_nothing() {
+fn custom_err_with_open_done_cancels_nothing() {
     let (close, done) = channel();
     let ctx = Context::custom(Mock {
         cause: Some(cause("already")),
@@ -702,7 +702,7 @@ fn an_error_without_a_closed_channel_cancels_nothing() {
 }
 
 #[test]
-fn a_closed_channel_without_an_error_is_a_cancellation() {
+fn custom_done_without_err_is_canceled() {
     let (close, done) = channel();
     let ctx = Mock::new(done).err(|| None).context();
     let (child, _cancel) = ctx.with_cancel();
@@ -713,7 +713,7 @@ fn a_closed_channel_without_an_error_is_a_cancellation() {
 }
 
 #[test]
-fn messages_on_the_channel_say_nothing() {
+fn custom_done_messages_are_ignored() {
     let (messages, done) = channel();
     let ctx = Mock::new(done).context();
     let (child, _cancel) = ctx.with_cancel();
@@ -727,7 +727,7 @@ fn messages_on_the_channel_say_nothing() {
 }
 
 #[test]
-fn messages_that_wait_on_the_channel_do_not_hide_its_end() {
+fn custom_done_closed_behind_messages_is_seen() {
     let (messages, done) = unbounded();
     let ctx = Mock::new(done).err(|| None).context();
     for _ in 0..3 {
@@ -744,7 +744,7 @@ fn messages_that_wait_on_the_channel_do_not_hide_its_end() {
 }
 
 #[test]
-fn messages_do_not_cut_a_sleep_short() {
+fn sleep_ignores_custom_done_messages() {
     let (messages, done) = channel();
     let ctx = Mock::new(done).context();
     let awake = Arc::new(AtomicBool::new(false));
@@ -767,7 +767,7 @@ fn messages_do_not_cut_a_sleep_short() {
 }
 
 #[test]
-fn an_err_or_a_cause_that_panics_says_nothing() {
+fn custom_err_or_cause_panicking_counts_as_none() {
     for method in ["err", "cause"] {
         let (close, done) = channel();
         let mut mock = Mock::new(done).err(|| Some(Error::DeadlineExceeded));
@@ -788,7 +788,7 @@ fn an_err_or_a_cause_that_panics_says_nothing() {
 }
 
 #[test]
-fn a_drop_that_panics_does_so_when_all_else_is_done() {
+fn custom_drop_panics_after_all_else() {
     struct Flag(Arc<AtomicBool>);
     impl Drop for Flag {
         fn drop(&mut self) {
@@ -821,7 +821,7 @@ fn a_drop_that_panics_does_so_when_all_else_is_done() {
 }
 
 #[test]
-fn of_several_drops_that_panic_one_is_heard() {
+fn several_panicking_drops_resume_one() {
     struct Fails;
     impl Drop for Fails {
         fn drop(&mut self) {
@@ -848,7 +848,7 @@ fn of_several_drops_that_panic_one_is_heard() {
 }
 
 #[test]
-fn an_after_func_that_panics_harms_only_the_call() {
+fn custom_after_func_panic_is_contained() {
     type Derive = fn(&Context);
     let derive: [(&str, Derive); 7] = [
         ("with_cancel", |ctx| drop(ctx.with_cancel())),
@@ -884,7 +884,7 @@ fn an_after_func_that_panics_harms_only_the_call() {
 }
 
 #[test]
-fn a_child_derived_while_after_func_panics_is_cancelled_like_any_other() {
+fn child_derived_during_after_func_panic_is_done() {
     let (close, done) = channel();
     let me: Arc<Mutex<Option<Context>>> = Arc::default();
     let sibling: Arc<Mutex<Option<Context>>> = Arc::default();
@@ -907,7 +907,7 @@ fn a_child_derived_while_after_func_panics_is_cancelled_like_any_other() {
 }
 
 #[test]
-fn a_stop_that_panics_harms_nobody() {
+fn custom_stop_panic_is_contained() {
     let (close, done) = channel();
     let first = AtomicBool::new(true);
     let ctx = Mock::new(done)
@@ -927,7 +927,7 @@ fn a_stop_that_panics_harms_nobody() {
 }
 
 #[test]
-fn of_a_channel_that_differs_at_each_call_the_first_counts() {
+fn custom_done_is_taken_from_first_call() {
     let (close, done) = channel();
     let first = Mutex::new(Some(done.clone()));
     let ctx = Context::custom(Mock {
@@ -948,7 +948,7 @@ fn of_a_channel_that_differs_at_each_call_the_first_counts() {
 }
 
 #[test]
-fn an_err_may_cancel_a_child() {
+fn custom_err_can_cancel_child() {
     let (close, done) = channel();
     let held: Arc<Mutex<Option<CancelCauseFunc>>> = Arc::default();
     let cancel = held.clone();
@@ -972,7 +972,7 @@ fn an_err_may_cancel_a_child() {
 }
 
 #[test]
-fn a_value_that_panics_does_so_to_who_asks() {
+fn custom_value_panic_reaches_caller() {
     let (close, done) = channel();
     let ctx = Mock::new(done)
         .hook(|called| assert!(called != "value", "the value fails"))
@@ -986,7 +986,7 @@ fn a_value_that_panics_does_so_to_who_asks() {
 }
 
 #[test]
-fn custom_deadline_is_asked_once_and_panics_there() {
+fn custom_deadline_is_called_once() {
     let calls = Arc::new(AtomicUsize::new(0));
     let mock = |panics: bool| {
         let (close, done) = channel();
@@ -1011,7 +1011,7 @@ fn custom_deadline_is_asked_once_and_panics_there() {
 }
 
 #[test]
-fn a_past_deadline_of_an_open_context_leaves_a_later_one_open() {
+fn custom_past_deadline_does_not_end_child() {
     let (close, done) = channel();
     let past = Instant::now();
     let ctx = Context::custom(Mock {
@@ -1036,7 +1036,7 @@ fn a_past_deadline_of_an_open_context_leaves_a_later_one_open() {
 }
 
 #[test]
-fn a_deadline_below_a_custom_context_passes_by_itself() {
+fn deadline_below_custom_fires() {
     let (_close, done) = channel();
     let ctx = Context::custom(Mock {
         deadline: Some(Instant::now() + HOUR),
@@ -1053,7 +1053,7 @@ fn a_deadline_below_a_custom_context_passes_by_itself() {
 // Values
 
 #[test]
-fn a_lookup_prints_whether_it_has_an_answer() {
+fn lookup_debug_shows_whether_answered() {
     struct Printing(Sender<String>, usize);
     impl CustomContext for Printing {
         fn done(&self) -> Receiver<()> {
@@ -1079,7 +1079,7 @@ fn a_lookup_prints_whether_it_has_an_answer() {
 }
 
 #[test]
-fn a_lookup_takes_the_first_answer() {
+fn lookup_keeps_first_answer() {
     struct Values {
         own: [usize; 3],
         inner: Context,
@@ -1164,7 +1164,7 @@ fn use_fully(ctx: &Context, cancel: &CancelFunc) {
 }
 
 #[test]
-fn no_lock_is_held_when_foreign_code_is_called() {
+fn custom_methods_are_called_without_lock() {
     in_time(|| {
         let (close, done) = channel();
         let called: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -1227,7 +1227,7 @@ fn no_lock_is_held_when_foreign_code_is_called() {
 }
 
 #[test]
-fn foreign_code_is_never_called_on_the_timer_thread() {
+fn custom_methods_are_not_called_on_timer_thread() {
     let threads: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
     let here = {
         let threads = threads.clone();

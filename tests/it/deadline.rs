@@ -53,7 +53,7 @@ fn look_at(ctx: &Context) {
 }
 
 #[test]
-fn a_deadline_is_inherited_by_every_kind_of_child_but_one() {
+fn deadline_is_inherited_except_by_without_cancel() {
     let at = Instant::now() + HOUR;
     let (ctx, _cancel) = Context::background().with_deadline(at);
     let (cancelled, cancel) = ctx.with_cancel();
@@ -85,7 +85,7 @@ fn a_deadline_is_inherited_by_every_kind_of_child_but_one() {
 }
 
 #[test]
-fn roots_have_no_deadline() {
+fn root_has_no_deadline() {
     for root in [Context::background(), Context::todo()] {
         assert_eq!(root.deadline(), None);
         assert_eq!(root.remaining(), None);
@@ -94,7 +94,7 @@ fn roots_have_no_deadline() {
 }
 
 #[test]
-fn the_earlier_deadline_of_a_parent_wins_with_its_cause() {
+fn earlier_parent_deadline_wins() {
     let (parent, _cancel) = Context::background().with_timeout_cause(SOON, "the parent's");
     let (child, _cancel) = parent.with_timeout_cause(HOUR, "the child's");
     let (grandchild, _cancel) = child.with_timeout_cause(2 * HOUR, "the grandchild's");
@@ -110,7 +110,7 @@ fn the_earlier_deadline_of_a_parent_wins_with_its_cause() {
 }
 
 #[test]
-fn the_earlier_deadline_of_a_child_touches_neither_parent_nor_siblings() {
+fn earlier_child_deadline_leaves_parent_open() {
     let at = Instant::now() + HOUR;
     let (parent, _cancel) = Context::background().with_deadline(at);
     let (sibling, _cancel) = parent.with_cancel();
@@ -130,7 +130,7 @@ fn the_earlier_deadline_of_a_child_touches_neither_parent_nor_siblings() {
 }
 
 #[test]
-fn of_two_equal_deadlines_either_may_fire_first() {
+fn equal_deadlines_fire_in_either_order() {
     let at = Instant::now() + SOON;
     let (parent, _cancel) = Context::background().with_deadline_cause(at, "the parent's");
     let (child, _cancel) = parent.with_deadline_cause(at, "the child's");
@@ -143,7 +143,7 @@ fn of_two_equal_deadlines_either_may_fire_first() {
 }
 
 #[test]
-fn a_past_deadline_is_done_at_birth_for_good() {
+fn past_deadline_is_done_at_once() {
     for at in past() {
         let (ctx, cancel) = Context::background().with_deadline(at);
         assert_done(&ctx, Error::DeadlineExceeded, "context deadline exceeded");
@@ -161,7 +161,7 @@ fn a_past_deadline_is_done_at_birth_for_good() {
 }
 
 #[test]
-fn a_timeout_of_zero_is_done_at_birth() {
+fn zero_timeout_is_done_at_once() {
     let (ctx, _cancel) = Context::background().with_timeout(Duration::ZERO);
     assert_done(&ctx, Error::DeadlineExceeded, "context deadline exceeded");
     let (ctx, _cancel) = Context::background().with_timeout_cause(Duration::ZERO, "no time");
@@ -172,7 +172,7 @@ fn a_timeout_of_zero_is_done_at_birth() {
 }
 
 #[test]
-fn a_past_deadline_touches_nobody_above() {
+fn past_deadline_leaves_parent_open() {
     let (parent, _cancel) = Context::background().with_timeout(HOUR);
     for at in past() {
         let (child, _cancel) = parent.with_deadline(at);
@@ -182,7 +182,7 @@ fn a_past_deadline_touches_nobody_above() {
 }
 
 #[test]
-fn a_parent_that_is_done_wins_over_a_past_deadline() {
+fn done_parent_wins_over_past_deadline() {
     let (cancelled, cancel) = Context::background().with_cancel_cause();
     cancel.cancel("the parent's");
     let (expired, _cancel) =
@@ -201,7 +201,7 @@ fn a_parent_that_is_done_wins_over_a_past_deadline() {
 }
 
 #[test]
-fn a_child_of_a_done_parent_still_reports_its_deadline() {
+fn child_of_done_parent_reports_deadline() {
     let (parent, cancel) = Context::background().with_cancel();
     cancel.cancel();
     let at = Instant::now() + HOUR;
@@ -211,7 +211,7 @@ fn a_child_of_a_done_parent_still_reports_its_deadline() {
 }
 
 #[test]
-fn a_deadline_is_never_early() {
+fn deadline_never_fires_early() {
     for micros in (1..5_000).step_by(61) {
         let timeout = Duration::from_micros(micros);
         let start = Instant::now();
@@ -230,7 +230,7 @@ fn a_deadline_is_never_early() {
 }
 
 #[test]
-fn a_deadline_is_never_early_for_the_sake_of_another() {
+fn deadline_never_fires_early_with_another() {
     let start = Instant::now() + SOON;
     let all: Vec<_> = (0..1_000)
         .map(|n| start + n * Duration::from_micros(20))
@@ -247,7 +247,7 @@ fn a_deadline_is_never_early_for_the_sake_of_another() {
 }
 
 #[test]
-fn a_thread_that_waits_is_never_woken_early() {
+fn deadline_never_wakes_waiter_early() {
     for millis in [1, 3, 10, 30] {
         let timeout = Duration::from_millis(millis);
         let start = Instant::now();
@@ -258,7 +258,7 @@ fn a_thread_that_waits_is_never_woken_early() {
 }
 
 #[test]
-fn a_system_time_becomes_the_instant_that_is_as_far_from_now() {
+fn system_time_deadline_becomes_instant() {
     // The two clocks are not read at the same moment, and one of them may be set meanwhile.
     let slack = Duration::from_secs(1);
     let before = Instant::now();
@@ -278,7 +278,7 @@ fn a_system_time_becomes_the_instant_that_is_as_far_from_now() {
 }
 
 #[test]
-fn a_duration_too_long_for_an_instant_means_no_deadline() {
+fn timeout_beyond_instant_means_no_deadline() {
     let (parent, _cancel) = Context::background().with_timeout(HOUR);
     for timeout in [Duration::MAX, Duration::from_secs(u64::MAX)] {
         let bg = Context::background();
@@ -302,7 +302,7 @@ fn a_duration_too_long_for_an_instant_means_no_deadline() {
 }
 
 #[test]
-fn far_deadlines_stay_open_and_hold_up_no_other() {
+fn far_deadlines_delay_no_other() {
     let latest_time = furthest(SystemTime::UNIX_EPOCH, |at, by| at.checked_add(by));
     let century = 100 * 366 * 24 * HOUR;
     let far: [Deadline; 4] = [
@@ -332,7 +332,7 @@ fn far_deadlines_stay_open_and_hold_up_no_other() {
 }
 
 #[test]
-fn the_longest_waits_end_with_the_context() {
+fn longest_sleep_ends_with_context() {
     let now = Instant::now();
     for longest in [
         latest_instant() - now,
@@ -362,7 +362,7 @@ fn the_longest_waits_end_with_the_context() {
 }
 
 #[test]
-fn the_cause_of_a_deadline_is_for_its_expiry_alone() {
+fn timeout_cause_is_used_for_expiry_only() {
     let bg = Context::background();
     let at = Instant::now() + HOUR;
     for (ctx, cancel) in [
@@ -391,7 +391,7 @@ fn the_cause_of_a_deadline_is_for_its_expiry_alone() {
 }
 
 #[test]
-fn without_a_cause_an_expiry_is_its_own() {
+fn expiry_without_cause_is_deadline_exceeded() {
     let (ctx, _cancel) = Context::background().with_timeout(SOON);
     wait(&ctx);
     let cause = cause_of(&ctx);
@@ -399,7 +399,7 @@ fn without_a_cause_an_expiry_is_its_own() {
 }
 
 #[test]
-fn the_expiry_of_a_parent_reaches_all_descendants() {
+fn parent_expiry_reaches_all_descendants() {
     // A child is to be cancelled before the deadline, for which a slow machine needs more time.
     let mut timeout = SOON;
     let (parent, _cancel, early) = loop {
@@ -440,7 +440,7 @@ fn the_expiry_of_a_parent_reaches_all_descendants() {
 }
 
 #[test]
-fn all_who_wait_are_woken() {
+fn expiry_wakes_all_waiters() {
     let (ctx, _cancel) = Context::background().with_timeout(SOON);
     let (child, _cancel) = ctx.with_cancel();
     thread::scope(|s| {
@@ -457,7 +457,7 @@ fn all_who_wait_are_woken() {
 }
 
 #[test]
-fn a_deadline_stays_the_same_once_the_context_is_done() {
+fn deadline_is_unchanged_once_done() {
     let at = Instant::now() + HOUR;
     let (cancelled, cancel) = Context::background().with_deadline(at);
     cancel.cancel();
@@ -472,7 +472,7 @@ fn a_deadline_stays_the_same_once_the_context_is_done() {
 }
 
 #[test]
-fn a_shorter_deadline_fires_before_a_longer_one_set_earlier() {
+fn shorter_deadline_fires_before_older_longer_one() {
     let (longer, _cancel): (Vec<_>, Vec<_>) = (1..10)
         .rev()
         .map(|hours| Context::background().with_timeout(hours * HOUR))
@@ -484,7 +484,7 @@ fn a_shorter_deadline_fires_before_a_longer_one_set_earlier() {
 }
 
 #[test]
-fn many_deadlines_at_one_moment_all_fire() {
+fn many_equal_deadlines_all_fire() {
     let at = Instant::now() + Duration::from_millis(200);
     let all: Vec<_> = (0..10_000)
         .map(|_| Context::background().with_deadline(at))
@@ -496,7 +496,7 @@ fn many_deadlines_at_one_moment_all_fire() {
 }
 
 #[test]
-fn deadlines_fire_after_ten_thousand_cancelled_ones() {
+fn deadlines_fire_after_10000_cancelled_ones() {
     for timeout in [HOUR, Duration::from_millis(100), SOON] {
         let all: Vec<_> = (0..10_000)
             .map(|_| Context::background().with_timeout(timeout))
@@ -511,7 +511,7 @@ fn deadlines_fire_after_ten_thousand_cancelled_ones() {
 }
 
 #[test]
-fn a_deadline_that_passes_after_a_cancel_changes_nothing() {
+fn expiry_after_cancel_changes_nothing() {
     let at = Instant::now() + Duration::from_millis(100);
     let (ctx, cancel) = Context::background().with_deadline_cause(at, "too slow");
     look_at(&ctx);
@@ -526,7 +526,7 @@ fn a_deadline_that_passes_after_a_cancel_changes_nothing() {
 }
 
 #[test]
-fn an_expiry_that_races_with_a_cancel_leaves_one_whole_reason() {
+fn expiry_racing_cancel_leaves_one_cause() {
     for round in 0..2_000 {
         let at = Instant::now() + Duration::from_micros(100);
         let (ctx, cancel) = Context::background().with_deadline_cause(at, "too slow");

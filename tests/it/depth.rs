@@ -154,7 +154,7 @@ fn some_cancel((ctx, cancel): (Context, CancelFunc)) -> (Context, Option<CancelF
 // Chains
 
 #[test]
-fn a_million_cancels_in_a_chain_need_no_stack() {
+fn million_cancels_in_a_chain_do_not_recurse() {
     on_small_stack(|| {
         let (root, cancel) = Context::background().with_cancel_cause();
         let mut chain = Chain::new(&root, CANCELS, MILLION);
@@ -182,7 +182,7 @@ fn a_million_cancels_in_a_chain_need_no_stack() {
 }
 
 #[test]
-fn a_million_values_in_a_chain_need_no_stack() {
+fn million_values_in_a_chain_do_not_recurse() {
     on_small_stack(|| {
         let (root, cancel) = Context::background().with_cancel();
         let mut chain = Chain::new(&root, VALUES, MILLION);
@@ -213,7 +213,7 @@ fn a_million_values_in_a_chain_need_no_stack() {
 }
 
 #[test]
-fn a_million_contexts_of_alternating_kinds_need_no_stack() {
+fn million_mixed_contexts_do_not_recurse() {
     on_small_stack(|| {
         let (root, cancel) = Context::background().with_cancel_cause();
         let mut chain = Chain::new(&root, LISTENING, MILLION);
@@ -241,7 +241,7 @@ fn a_million_contexts_of_alternating_kinds_need_no_stack() {
 }
 
 #[test]
-fn a_million_contexts_with_some_that_are_not_cancelled_need_no_stack() {
+fn million_with_without_cancel_do_not_recurse() {
     on_small_stack(|| {
         let (root, cancel) = Context::background().with_cancel();
         let mut chain = Chain::new(&root, MIXED, MILLION);
@@ -272,7 +272,7 @@ fn a_million_contexts_with_some_that_are_not_cancelled_need_no_stack() {
 }
 
 #[test]
-fn a_long_chain_goes_with_its_leaf_without_a_cancel() {
+fn long_chain_is_dropped_with_its_leaf() {
     for pattern in [CANCELS, VALUES, LISTENING, MIXED] {
         on_small_stack(move || {
             let chain = Chain::new(&Context::background(), pattern, MILLION);
@@ -293,7 +293,7 @@ fn a_long_chain_goes_with_its_leaf_without_a_cancel() {
 }
 
 #[test]
-fn a_long_chain_may_be_let_go_from_the_top() {
+fn long_chain_is_dropped_from_the_top() {
     for pattern in [CANCELS, VALUES, LISTENING, MIXED] {
         on_small_stack(move || {
             let chain = Chain::new(&Context::background(), pattern, MILLION);
@@ -309,7 +309,7 @@ fn a_long_chain_may_be_let_go_from_the_top() {
 }
 
 #[test]
-fn a_deadline_at_the_top_ends_a_long_chain() {
+fn deadline_at_top_ends_long_chain() {
     on_small_stack(|| {
         let deadline = Instant::now() + Duration::from_secs(1);
         let (root, _cancel) = Context::background().with_deadline_cause(deadline, "too slow");
@@ -334,7 +334,7 @@ fn lengths() -> impl Iterator<Item = usize> {
 }
 
 #[test]
-fn two_threads_may_let_go_of_the_last_two_leaves_of_a_chain_at_once() {
+fn last_two_leaves_of_chain_dropped_at_once() {
     for pattern in [CANCELS, VALUES, LISTENING, MIXED] {
         for length in lengths() {
             let (stem, watch) = Chain::new(&Context::background(), pattern, length).into_leaf();
@@ -350,7 +350,7 @@ fn two_threads_may_let_go_of_the_last_two_leaves_of_a_chain_at_once() {
 }
 
 #[test]
-fn two_threads_may_let_go_of_every_other_link_of_a_chain() {
+fn every_other_link_dropped_by_two_threads() {
     for pattern in [CANCELS, VALUES, LISTENING, MIXED] {
         for (round, length) in lengths().enumerate() {
             let Chain { links, watch, .. } = Chain::new(&Context::background(), pattern, length);
@@ -372,7 +372,7 @@ fn two_threads_may_let_go_of_every_other_link_of_a_chain() {
 }
 
 #[test]
-fn a_chain_may_be_cancelled_from_the_top_while_it_is_let_go_from_the_bottom() {
+fn chain_cancelled_at_top_dropped_at_bottom() {
     for pattern in [CANCELS, LISTENING, MIXED] {
         for length in lengths() {
             let (root, cancel) = Context::background().with_cancel();
@@ -409,7 +409,7 @@ fn children(parent: &Context, count: usize) -> Children {
 }
 
 #[test]
-fn a_million_children_end_with_their_parent() {
+fn million_children_are_done_with_parent() {
     on_small_stack(|| {
         let (parent, cancel) = Context::background().with_cancel_cause();
         let mut all = children(&parent, MILLION);
@@ -427,7 +427,7 @@ fn a_million_children_end_with_their_parent() {
 }
 
 #[test]
-fn of_a_million_children_those_that_are_left_end_with_their_parent() {
+fn rest_of_million_children_is_done_with_parent() {
     let (parent, cancel) = Context::background().with_cancel();
     let mut all = children(&parent, MILLION);
     // The parent knows those alone that somebody has looked at.
@@ -454,7 +454,7 @@ fn of_a_million_children_those_that_are_left_end_with_their_parent() {
 }
 
 #[test]
-fn a_child_costs_the_same_among_a_million_siblings_as_among_a_hundred() {
+fn child_cost_is_independent_of_siblings() {
     // The same number of children of one parent, and of many with a hundred each. It takes about
     // as long, if what a child costs does not depend on its siblings: the memory in use and the
     // order are the same, so caches make no great difference. A removal that looks at, or moves,

@@ -112,7 +112,7 @@ fn assert_prints(ctx: &Context, form: &str, deadlines: &[Instant]) {
 }
 
 #[test]
-fn every_kind_of_context_prints_in_the_form_of_go() {
+fn display_of_every_kind_is_that_of_go() {
     let (bg, todo) = (Context::background(), Context::todo());
     let at = |ctx: &Context| ctx.deadline().expect("there is a deadline");
     let timed = timeout(&bg, HOUR);
@@ -225,7 +225,7 @@ fn every_kind_of_context_prints_in_the_form_of_go() {
 }
 
 #[test]
-fn a_context_prints_the_same_once_it_is_done() {
+fn display_is_unchanged_once_done() {
     let (parent, cancel_parent) = Context::background().with_cancel_cause();
     let (ctx, _cancel) = parent.with_timeout_cause(HOUR, "too slow");
     let ctx = user(&ctx);
@@ -245,7 +245,7 @@ fn a_context_prints_the_same_once_it_is_done() {
 }
 
 #[test]
-fn a_context_never_prints_its_values() {
+fn display_and_debug_hide_values() {
     let ctx = user(&Context::background()).with_value(Setting::Limit(4711), 1234);
     for text in [format!("{ctx}"), format!("{ctx:?}"), format!("{ctx:#?}")] {
         assert!(text.contains("alloc::string::String"), "{text}");
@@ -257,13 +257,13 @@ fn a_context_never_prints_its_values() {
 }
 
 #[test]
-fn the_alternate_form_of_a_context_is_the_same() {
+fn display_alternate_is_the_same() {
     let ctx = user(&cancel(&Context::background()));
     assert_eq!(format!("{ctx:#}"), ctx.to_string());
 }
 
 #[test]
-fn debug_adds_the_error_to_what_a_context_prints() {
+fn debug_adds_err_to_display() {
     let (ctx, cancel) = Context::background().with_cancel_cause();
     let open = "Context { path: context.Background.WithCancel, err: None }";
     assert_eq!(format!("{ctx:?}"), open);
@@ -276,7 +276,7 @@ fn debug_adds_the_error_to_what_a_context_prints() {
 }
 
 #[test]
-fn handles_tell_their_names() {
+fn debug_of_handles_is_their_type() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (_ctx, cancel_with_cause) = ctx.with_cancel_cause();
     assert_eq!(format!("{cancel:?}"), "CancelFunc { .. }");
@@ -288,7 +288,7 @@ fn handles_tell_their_names() {
 const BOTH: [Error; 2] = [Error::Canceled, Error::DeadlineExceeded];
 
 #[test]
-fn errors_print_as_they_do_in_go() {
+fn error_displays_as_in_go() {
     let [canceled, exceeded] = BOTH;
     assert_eq!(canceled.to_string(), "context canceled");
     assert_eq!(exceeded.to_string(), "context deadline exceeded");
@@ -301,7 +301,7 @@ fn errors_print_as_they_do_in_go() {
 }
 
 #[test]
-fn errors_heed_the_width_that_is_asked_for() {
+fn error_display_pads_to_width() {
     let err = Error::Canceled;
     assert_eq!(format!("[{err:20}]"), "[context canceled    ]");
     assert_eq!(format!("[{err:>20}]"), "[    context canceled]");
@@ -311,7 +311,7 @@ fn errors_heed_the_width_that_is_asked_for() {
 }
 
 #[test]
-fn errors_are_plain_values() {
+fn error_is_copy_and_eq() {
     let [canceled, exceeded] = BOTH;
     let copy = canceled;
     assert_eq!(copy, canceled);
@@ -322,7 +322,7 @@ fn errors_are_plain_values() {
 }
 
 #[test]
-fn errors_travel_as_boxed_errors_and_have_no_source() {
+fn error_boxes_and_has_no_source() {
     fn fail(err: Error) -> Result<(), Box<dyn StdError + Send + Sync>> {
         Err(err)?;
         Ok(())
@@ -336,7 +336,7 @@ fn errors_travel_as_boxed_errors_and_have_no_source() {
 }
 
 #[test]
-fn errors_become_io_errors_that_nobody_retries() {
+fn error_converts_into_io_error() {
     fn fail(err: Error) -> io::Result<()> {
         Err(err)?;
         Ok(())
@@ -352,7 +352,7 @@ fn errors_become_io_errors_that_nobody_retries() {
 }
 
 #[test]
-fn causes_print_as_what_they_were_made_of() {
+fn cause_displays_its_source() {
     let bg = Context::background();
     let (ctx, cancel) = bg.with_cancel_cause();
     cancel.cancel(format!("{} reasons", 2));

@@ -43,7 +43,7 @@ fn together(players: Vec<Box<dyn FnOnce() + Send + '_>>) {
 }
 
 #[test]
-fn whatever_ends_a_context_closes_the_channels_of_all_threads() {
+fn any_end_closes_done_of_all_threads() {
     type End = fn(CancelCauseFunc, &CancelCauseFunc);
     let ends: [End; 4] = [
         |cancel, _| cancel.cancel("stop"),
@@ -70,7 +70,7 @@ fn whatever_ends_a_context_closes_the_channels_of_all_threads() {
 }
 
 #[test]
-fn a_thread_that_asks_when_it_is_over_gets_a_closed_channel() {
+fn done_first_called_after_the_end_is_closed() {
     for before in [0, 1, 3, MANY] {
         let (ctx, cancel) = Context::background().with_cancel();
         let (child, _cancel) = ctx.with_cancel();
@@ -84,7 +84,7 @@ fn a_thread_that_asks_when_it_is_over_gets_a_closed_channel() {
 }
 
 #[test]
-fn a_thread_keeps_its_channel_when_others_ask_and_when_it_is_over() {
+fn done_of_a_thread_stays_the_same() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (asked, go_on) = (Barrier::new(21), Barrier::new(21));
     thread::scope(|s| {
@@ -105,7 +105,7 @@ fn a_thread_keeps_its_channel_when_others_ask_and_when_it_is_over() {
 }
 
 #[test]
-fn contexts_never_share_a_channel_while_they_are_open() {
+fn open_contexts_never_share_done() {
     let (parent, _cancel) = Context::background().with_cancel();
     let (child, cancel_child) = parent.with_cancel();
     let (of_parent, of_child) = (channels(&parent, 20), channels(&child, 20));
@@ -118,7 +118,7 @@ fn contexts_never_share_a_channel_while_they_are_open() {
 }
 
 #[test]
-fn who_waits_on_the_channel_of_another_thread_is_woken() {
+fn done_of_another_thread_wakes_waiter() {
     for round in 0..20 {
         let (ctx, cancel) = Context::background().with_cancel();
         let all = channels(&ctx, 16);
@@ -154,7 +154,7 @@ fn who_waits_on_the_channel_of_another_thread_is_woken() {
 }
 
 #[test]
-fn observers_on_all_threads_agree_whatever_they_look_at() {
+fn err_cause_and_done_agree_across_threads() {
     const OBSERVERS: usize = 4;
     for round in 0..1_500 {
         let (root, cancel) = Context::background().with_cancel_cause();
@@ -216,7 +216,7 @@ fn observers_on_all_threads_agree_whatever_they_look_at() {
 }
 
 #[test]
-fn threads_that_ask_first_while_the_channels_are_closed_get_what_is_closed_as_well() {
+fn done_first_called_during_cancel_closes() {
     for round in 0..1_500 {
         let (ctx, cancel) = Context::background().with_cancel();
         let (child, _cancel) = ctx.with_cancel();
@@ -269,7 +269,7 @@ impl CustomContext for Handed {
 }
 
 #[test]
-fn a_custom_context_that_hands_on_the_channel_of_any_thread_is_a_wrapper() {
+fn done_of_any_thread_makes_a_wrapper() {
     for asked_here in [false, true] {
         let (inner, cancel) = Context::background().with_cancel_cause();
         let here = asked_here.then(|| inner.done());
@@ -297,7 +297,7 @@ fn a_custom_context_that_hands_on_the_channel_of_any_thread_is_a_wrapper() {
 }
 
 #[test]
-fn a_channel_of_another_context_makes_no_wrapper() {
+fn done_of_another_context_makes_no_wrapper() {
     let (inner, _cancel) = Context::background().with_cancel();
     let (other, cancel_other) = inner.with_cancel();
     let done = channels(&other, 3).pop().unwrap();
@@ -329,7 +329,7 @@ fn a_channel_of_another_context_makes_no_wrapper() {
 }
 
 #[test]
-fn a_context_that_never_ends_has_one_channel_that_is_never_closed() {
+fn background_has_one_done_for_all_threads() {
     for ctx in [Context::background(), Context::todo()] {
         let all = channels(&ctx, 20);
         assert!(all.iter().all(|done| done.same_channel(&never())));
@@ -338,7 +338,7 @@ fn a_context_that_never_ends_has_one_channel_that_is_never_closed() {
 }
 
 #[test]
-fn who_has_seen_the_channel_of_another_closed_is_given_no_open_one() {
+fn done_after_one_is_seen_closed_is_closed() {
     for round in 0..1_000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let first = ctx.done();

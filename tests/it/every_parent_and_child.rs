@@ -625,7 +625,7 @@ fn for_each_pair(f: impl Fn(&Scene, Parent, Child)) {
 }
 
 #[test]
-fn a_child_of_each_kind_under_a_parent_of_each_kind_is_as_the_rules_say() {
+fn every_child_of_every_parent_follows_rules() {
     for_each_pair(|scene, kind, child_kind| {
         let parent = Made::parent(scene, kind);
         let before = kind.facts(scene);
@@ -640,7 +640,7 @@ fn a_child_of_each_kind_under_a_parent_of_each_kind_is_as_the_rules_say() {
 }
 
 #[test]
-fn the_end_of_the_parent_is_the_end_of_the_child_but_for_those_with_their_own() {
+fn parent_cancel_reaches_every_kind_of_child() {
     let check = |scene: &Scene, kind: Parent, child_kind: Child| {
         let mut parent = Made::parent(scene, kind);
         let child = Made::child(scene, &parent.ctx, child_kind);
@@ -671,7 +671,7 @@ fn the_end_of_the_parent_is_the_end_of_the_child_but_for_those_with_their_own() 
 }
 
 #[test]
-fn the_end_of_the_child_changes_nothing_for_the_parent() {
+fn child_cancel_leaves_every_kind_of_parent_open() {
     for_each_pair(|scene, kind, child_kind| {
         let parent = Made::parent(scene, kind);
         let mut child = Made::child(scene, &parent.ctx, child_kind);
@@ -695,7 +695,7 @@ fn the_end_of_the_child_changes_nothing_for_the_parent() {
 }
 
 #[test]
-fn an_end_after_that_of_the_other_changes_nothing() {
+fn second_end_of_parent_or_child_changes_nothing() {
     for_each_pair(|scene, kind, child_kind| {
         let mut parent = Made::parent(scene, kind);
         let mut child = Made::child(scene, &parent.ctx, child_kind);
@@ -716,7 +716,7 @@ fn an_end_after_that_of_the_other_changes_nothing() {
 }
 
 #[test]
-fn a_child_that_nobody_holds_is_done_and_forgotten() {
+fn dropped_child_is_done_and_unregistered() {
     for_each_pair(|scene, kind, child_kind| {
         let mut parent = Made::parent(scene, kind);
         let child = Made::child(scene, &parent.ctx, child_kind);
@@ -751,7 +751,7 @@ fn register(ctx: &Context) -> (AfterFunc, Receiver<()>) {
 }
 
 #[test]
-fn a_function_runs_at_the_end_of_its_context_and_cannot_be_stopped_then() {
+fn after_func_runs_at_end_and_stop_is_false() {
     for kind in PARENTS {
         println!("{kind:?}");
         let mut parent = Made::parent(&Scene::new(), kind);
@@ -769,7 +769,7 @@ fn a_function_runs_at_the_end_of_its_context_and_cannot_be_stopped_then() {
 }
 
 #[test]
-fn a_function_that_is_stopped_before_the_end_does_not_run() {
+fn after_func_stopped_before_end_does_not_run() {
     for kind in PARENTS.into_iter().filter(|&kind| kind != Parent::Passing) {
         println!("{kind:?}");
         let scene = Scene::new();
@@ -790,7 +790,7 @@ fn a_function_that_is_stopped_before_the_end_does_not_run() {
 }
 
 #[test]
-fn a_function_without_a_handle_runs_at_the_end_or_goes_where_there_is_none() {
+fn after_func_without_handle_runs_or_is_dropped() {
     for kind in PARENTS {
         println!("{kind:?}");
         let mut parent = Made::parent(&Scene::new(), kind);
@@ -806,7 +806,7 @@ fn a_function_without_a_handle_runs_at_the_end_or_goes_where_there_is_none() {
 }
 
 #[test]
-fn a_function_runs_when_nobody_holds_its_context() {
+fn after_func_runs_when_context_is_dropped() {
     for kind in PARENTS {
         println!("{kind:?}");
         let parent = Made::parent(&Scene::new(), kind);

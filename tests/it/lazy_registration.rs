@@ -150,7 +150,7 @@ fn chain(root: &Context, length: usize) -> Vec<(Context, CancelCauseFunc)> {
 // The end of a parent
 
 #[test]
-fn whatever_looks_first_finds_the_end_of_the_parent() {
+fn any_first_call_sees_parent_cancel() {
     for (end, cause) in ENDS {
         for &(name, look) in LOOKS {
             for levels in [1, 2, 5] {
@@ -169,7 +169,7 @@ fn whatever_looks_first_finds_the_end_of_the_parent() {
 }
 
 #[test]
-fn an_end_in_the_midst_of_a_chain_reaches_those_below_alone() {
+fn cancel_in_unregistered_chain_reaches_below() {
     for &(name, look) in LOOKS {
         let links = chain(&Context::background(), 6);
         links[2].1.cancel("stop");
@@ -185,7 +185,7 @@ fn an_end_in_the_midst_of_a_chain_reaches_those_below_alone() {
 }
 
 #[test]
-fn the_first_cancellation_counts_whoever_has_been_looked_at() {
+fn first_cancel_wins_whatever_is_registered() {
     const LEVELS: usize = 4;
     // Three cancels, each with a cause of its own, and all sets of contexts looked at before, or
     // between the first cancel and the second.
@@ -221,7 +221,7 @@ fn the_first_cancellation_counts_whoever_has_been_looked_at() {
 }
 
 #[test]
-fn what_is_derived_from_an_unseen_context_that_is_over_is_over() {
+fn child_of_unregistered_done_context_is_done() {
     let (root, cancel) = Context::background().with_cancel_cause();
     let (middle, _cancel) = root.with_cancel();
     cancel.cancel("stop");
@@ -234,7 +234,7 @@ fn what_is_derived_from_an_unseen_context_that_is_over_is_over() {
 }
 
 #[test]
-fn a_cancel_of_an_unseen_context_touches_neither_parent_nor_siblings() {
+fn cancel_of_unregistered_leaves_parent_open() {
     let (root, cancel_root) = Context::background().with_cancel_cause();
     let (parent, _cancel) = root.with_cancel();
     let (child, cancel_child) = parent.with_cancel_cause();
@@ -255,7 +255,7 @@ fn a_cancel_of_an_unseen_context_touches_neither_parent_nor_siblings() {
 // Long chains
 
 #[test]
-fn a_million_that_nobody_has_looked_at_need_no_stack() {
+fn million_unregistered_do_not_recurse() {
     // Which ones are looked at, in which order, after the cancel of which one.
     let cases: &[(usize, &[usize])] = &[
         (0, &[MILLION - 1]),
@@ -280,7 +280,7 @@ fn a_million_that_nobody_has_looked_at_need_no_stack() {
 }
 
 #[test]
-fn a_million_are_looked_at_from_the_leaf_and_then_cancelled() {
+fn million_registered_from_leaf_then_cancelled() {
     on_small_stack(|| {
         let links = chain(&Context::background(), MILLION);
         let leaf = &links[MILLION - 1].0;
@@ -293,7 +293,7 @@ fn a_million_are_looked_at_from_the_leaf_and_then_cancelled() {
 }
 
 #[test]
-fn a_million_that_nobody_ever_looks_at_go_with_the_last() {
+fn million_never_registered_are_dropped() {
     for seen in [false, true] {
         on_small_stack(move || {
             let (root, _cancel) = Context::background().with_cancel();
@@ -326,7 +326,7 @@ fn timed(parent: &Context, at: Instant, cause: Option<&'static str>) -> (Context
 }
 
 #[test]
-fn a_deadline_that_passes_unseen_is_the_reason_when_somebody_looks() {
+fn unobserved_expiry_is_the_cause() {
     let bg = Context::background();
     let at = Instant::now() + SOON;
     let mut all = Vec::new();
@@ -355,7 +355,7 @@ fn a_deadline_that_passes_unseen_is_the_reason_when_somebody_looks() {
 }
 
 #[test]
-fn a_cancel_after_a_deadline_that_passed_unseen_comes_too_late() {
+fn unobserved_expiry_beats_later_cancel() {
     let at = Instant::now() + SOON;
     let make = |cause| timed(&Context::background(), at, cause);
     type Cancel = fn(CancelFunc, &CancelCauseFunc);
@@ -385,7 +385,7 @@ fn a_cancel_after_a_deadline_that_passed_unseen_comes_too_late() {
 }
 
 #[test]
-fn a_cancel_before_a_deadline_stays_the_reason_though_somebody_looks_after_it() {
+fn cancel_beats_later_unobserved_expiry() {
     loop {
         let at = Instant::now() + SOON;
         let (ctx, cancel) = timed(&Context::background(), at, Some("too slow"));
@@ -402,7 +402,7 @@ fn a_cancel_before_a_deadline_stays_the_reason_though_somebody_looks_after_it() 
 }
 
 #[test]
-fn a_deadline_that_passed_unseen_before_its_parent_was_cancelled_stays_the_reason() {
+fn unobserved_expiry_beats_later_parent_cancel() {
     for levels in [0, 1, 3] {
         let (root, cancel) = Context::background().with_cancel_cause();
         let links = chain(&root, levels);
@@ -419,7 +419,7 @@ fn a_deadline_that_passed_unseen_before_its_parent_was_cancelled_stays_the_reaso
 }
 
 #[test]
-fn of_two_deadlines_that_pass_unseen_the_earlier_is_the_reason() {
+fn earlier_of_two_unobserved_expiries_wins() {
     let bg = Context::background();
     let (soon, later) = (Instant::now() + SOON, Instant::now() + 2 * SOON);
     let (outer, _cancel) = bg.with_deadline_cause(later, "the outer");
@@ -434,7 +434,7 @@ fn of_two_deadlines_that_pass_unseen_the_earlier_is_the_reason() {
 }
 
 #[test]
-fn an_unseen_deadline_ends_those_who_wait_further_down() {
+fn unregistered_deadline_wakes_waiter_below() {
     let (timed, _cancel) = Context::background().with_timeout_cause(SOON, "too slow");
     let below = chain(&timed.with_value(Tag(0), 1), 3);
     let (function, ran) = callback(&below[2].0);
@@ -449,7 +449,7 @@ fn an_unseen_deadline_ends_those_who_wait_further_down() {
 // What stands between
 
 #[test]
-fn the_end_comes_down_through_all_that_stands_between() {
+fn cancel_reaches_leaf_through_every_kind() {
     type Step = (&'static str, fn(&Context) -> Context);
     const STEPS: [Step; 8] = [
         ("a cancel", |ctx| ctx.with_cancel().0),
@@ -485,7 +485,7 @@ fn the_end_comes_down_through_all_that_stands_between() {
 }
 
 #[test]
-fn without_cancel_shields_what_nobody_has_looked_at() {
+fn without_cancel_shields_unregistered() {
     let (root, cancel) = Context::background().with_cancel_cause();
     let (above, _cancel) = root.with_cancel();
     let shield = above.without_cancel();
@@ -504,7 +504,7 @@ fn without_cancel_shields_what_nobody_has_looked_at() {
 }
 
 #[test]
-fn a_merge_of_unseen_contexts_ends_with_the_first_that_does() {
+fn merge_of_unregistered_ends_with_the_first() {
     for first_ends in [true, false] {
         let (one, cancel_one) = Context::background().with_cancel_cause();
         let (other, cancel_other) = Context::background().with_cancel_cause();
@@ -524,7 +524,7 @@ fn a_merge_of_unseen_contexts_ends_with_the_first_that_does() {
 }
 
 #[test]
-fn a_custom_context_ends_what_nobody_below_it_has_looked_at() {
+fn custom_done_ends_unregistered_descendants() {
     for levels in [1, 3] {
         let (custom, open) = Own::open();
         let links = chain(&custom, levels);
@@ -558,7 +558,7 @@ impl CustomContext for Telling {
 }
 
 #[test]
-fn a_cancel_after_the_end_of_a_custom_context_comes_too_late() {
+fn custom_done_beats_later_cancel() {
     for levels in [1, 3] {
         let (open, done) = bounded(0);
         let tasks = Arc::default();
@@ -577,7 +577,7 @@ fn a_cancel_after_the_end_of_a_custom_context_comes_too_late() {
 // Functions
 
 #[test]
-fn a_function_of_an_unseen_context_runs_once_or_is_stopped() {
+fn after_func_of_unregistered_runs_once_or_stops() {
     for levels in [1, 4] {
         for round in 0..6 {
             let (root, cancel) = Context::background().with_cancel();
@@ -612,7 +612,7 @@ fn a_function_of_an_unseen_context_runs_once_or_is_stopped() {
 // Who holds whom
 
 #[test]
-fn an_unseen_parent_lives_as_long_as_a_child() {
+fn unregistered_parent_lives_as_long_as_child() {
     for (cut, seen) in [(0, false), (1, false), (2, true), (4, true)] {
         let (top, cancel_top) = Context::background().with_cancel_cause();
         let of_top = top.done();
@@ -634,7 +634,7 @@ fn an_unseen_parent_lives_as_long_as_a_child() {
 }
 
 #[test]
-fn what_nobody_holds_any_more_is_let_go_though_it_was_never_seen() {
+fn unregistered_contexts_are_dropped() {
     for seen in [false, true] {
         let (top, cancel) = Context::background().with_cancel();
         let of_top = top.done();
@@ -650,7 +650,7 @@ fn what_nobody_holds_any_more_is_let_go_though_it_was_never_seen() {
 }
 
 #[test]
-fn a_cancel_function_alone_holds_an_unseen_context() {
+fn cancel_func_alone_keeps_unregistered_alive() {
     let (top, cancel_top) = Context::background().with_cancel();
     let of_top = top.done();
     let (child, cancel) = top.with_cancel();
@@ -663,7 +663,7 @@ fn a_cancel_function_alone_holds_an_unseen_context() {
 }
 
 #[test]
-fn a_value_above_an_unseen_context_goes_with_it() {
+fn value_above_unregistered_is_dropped() {
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
@@ -706,7 +706,7 @@ fn assert_causes(links: &[(Context, CancelCauseFunc)], own: impl Fn(usize) -> bo
 }
 
 #[test]
-fn first_looks_on_many_threads_find_one_end_of_one_context() {
+fn concurrent_first_calls_agree() {
     for round in 0..1_500 {
         let links = Arc::new(chain(&Context::background(), 4));
         let mut players: Vec<Task> = (0..3)
@@ -747,7 +747,7 @@ fn first_looks_on_many_threads_find_one_end_of_one_context() {
 }
 
 #[test]
-fn err_of_unseen_chain_agrees_across_threads() {
+fn err_of_unregistered_chain_agrees_across_threads() {
     const LEVELS: usize = 20;
     const MIDDLE: usize = LEVELS / 2;
     for round in 0..500 {
@@ -821,7 +821,7 @@ fn err_of_unseen_chain_agrees_across_threads() {
 }
 
 #[test]
-fn when_a_cancel_returns_all_unseen_below_is_done_whoever_looks_meanwhile() {
+fn cancel_racing_first_calls_is_complete() {
     const LEVELS: usize = 24;
     for round in 0..1_200 {
         let links = Arc::new(chain(&Context::background(), LEVELS));
@@ -861,7 +861,7 @@ fn when_a_cancel_returns_all_unseen_below_is_done_whoever_looks_meanwhile() {
 }
 
 #[test]
-fn handles_may_go_while_others_look_for_the_first_time() {
+fn drops_racing_first_calls() {
     for round in 0..1_200 {
         let (root, cancel) = Context::background().with_cancel_cause();
         let mut links = chain(&root, 8);
@@ -898,7 +898,7 @@ fn handles_may_go_while_others_look_for_the_first_time() {
 }
 
 #[test]
-fn a_deadline_that_passes_while_others_look_and_cancel_leaves_one_whole_reason() {
+fn expiry_racing_first_calls_leaves_one_cause() {
     for round in 0..1_000 {
         let at = Instant::now() + Duration::from_micros(150);
         let (timed, cancel) = Context::background().with_deadline_cause(at, "too slow");

@@ -100,7 +100,7 @@ impl CustomContext for Bell {
 // The end of either
 
 #[test]
-fn it_ends_with_whichever_parent_ends_first() {
+fn merge_ends_with_first_parent_that_ends() {
     for first_ends in [true, false] {
         let (first, cancel_first) = Context::background().with_cancel_cause();
         let (other, cancel_other) = Context::background().with_cancel_cause();
@@ -132,7 +132,7 @@ fn it_ends_with_whichever_parent_ends_first() {
 }
 
 #[test]
-fn its_own_cancel_reaches_neither_parent() {
+fn merge_cancel_leaves_parents_open() {
     let (first, _cancel) = Context::background().with_cancel();
     let (other, _cancel) = Context::background().with_cancel();
     let (merged, cancel) = first.merge(&other);
@@ -145,7 +145,7 @@ fn its_own_cancel_reaches_neither_parent() {
 }
 
 #[test]
-fn under_parents_that_are_done_it_is_born_done() {
+fn merge_of_done_parents_is_done() {
     let (open, _cancel) = Context::background().with_cancel();
     let (ended, cancel) = Context::background().with_cancel_cause();
     cancel.cancel("one");
@@ -163,7 +163,7 @@ fn under_parents_that_are_done_it_is_born_done() {
 }
 
 #[test]
-fn it_has_the_earlier_deadline() {
+fn merge_has_earlier_deadline() {
     let now = Instant::now();
     let with = |hours: u32| match hours {
         0 => Context::background().with_cancel().0,
@@ -191,7 +191,7 @@ fn it_has_the_earlier_deadline() {
 }
 
 #[test]
-fn the_deadline_of_either_parent_ends_it() {
+fn merge_ends_at_deadline_of_either_parent() {
     let (open, _cancel) = Context::background().with_cancel();
     let soon = Duration::from_millis(1);
     let (timed, _cancel) = Context::background().with_timeout_cause(soon, "slow");
@@ -203,7 +203,7 @@ fn the_deadline_of_either_parent_ends_it() {
 }
 
 #[test]
-fn a_parent_that_cannot_be_cancelled_takes_no_part() {
+fn merge_ignores_parent_that_is_never_done() {
     let (gone, cancel) = Context::background().with_cancel();
     cancel.cancel();
     let endless = [
@@ -234,7 +234,7 @@ fn a_parent_that_cannot_be_cancelled_takes_no_part() {
 }
 
 #[test]
-fn a_value_a_wrapper_and_a_custom_context_are_parents_like_any_other() {
+fn merge_of_value_wrapper_and_custom() {
     let (inner, cancel_inner) = Context::background().with_cancel_cause();
     let value = inner.with_value(Tag(1), 1);
     let shell = Context::custom(Shell(value.clone()));
@@ -259,7 +259,7 @@ fn a_value_a_wrapper_and_a_custom_context_are_parents_like_any_other() {
 }
 
 #[test]
-fn merged_with_itself_it_is_a_child_like_any_other() {
+fn merge_with_itself_is_an_ordinary_child() {
     let (ctx, cancel) = Context::background()
         .with_value(Tag(0), 5)
         .with_cancel_cause();
@@ -275,7 +275,7 @@ fn merged_with_itself_it_is_a_child_like_any_other() {
 }
 
 #[test]
-fn it_may_have_a_parent_above_the_other() {
+fn merge_with_own_ancestor() {
     let (top, cancel) = Context::background().with_cancel_cause();
     let (left, _cancel) = top.with_cancel();
     let (right, _cancel) = top.with_cancel();
@@ -298,7 +298,7 @@ fn it_may_have_a_parent_above_the_other() {
 // Nobody is left behind
 
 #[test]
-fn whatever_ends_it_both_parents_forget_it() {
+fn merge_is_unregistered_from_both_parents() {
     type End = fn(Context, CancelFunc);
     let ends: [(&str, End); 2] = [
         ("cancelled", |ctx, cancel| {
@@ -340,7 +340,7 @@ fn whatever_ends_it_both_parents_forget_it() {
 }
 
 #[test]
-fn its_callbacks_run_whatever_ends_it() {
+fn merge_runs_callbacks_whatever_ends_it() {
     let runs = |end: fn(Context, CancelFunc, CancelFunc)| {
         let (first, cancel_first) = Context::background().with_cancel();
         let (merged, cancel) = Context::todo().merge(&first);
@@ -355,7 +355,7 @@ fn its_callbacks_run_whatever_ends_it() {
 }
 
 #[test]
-fn it_keeps_both_parents() {
+fn merge_keeps_both_parents_alive() {
     let (first, cancel) = Context::background().with_cancel();
     drop(cancel);
     let (other, cancel) = Context::background().with_cancel();
@@ -371,7 +371,7 @@ fn it_keeps_both_parents() {
 }
 
 #[test]
-fn every_value_of_both_is_dropped_whichever_panics() {
+fn merge_drops_values_of_both_even_if_one_panics() {
     struct Counts(Arc<AtomicUsize>, bool);
     impl Drop for Counts {
         fn drop(&mut self) {
@@ -405,7 +405,7 @@ fn every_value_of_both_is_dropped_whichever_panics() {
 // Two at once
 
 #[test]
-fn when_both_parents_are_cancelled_at_once_it_is_done_when_either_returns() {
+fn merge_is_done_when_either_cancel_returns() {
     for round in 0..2000 {
         let (first, cancel_first) = Context::background().with_cancel_cause();
         let (other, cancel_other) = Context::background().with_cancel_cause();
@@ -443,7 +443,7 @@ fn when_both_parents_are_cancelled_at_once_it_is_done_when_either_returns() {
 }
 
 #[test]
-fn one_that_is_derived_while_a_parent_is_cancelled_is_not_lost() {
+fn merge_during_parent_cancel_is_done() {
     for round in 0..2000 {
         let (first, cancel_first) = Context::background().with_cancel_cause();
         let (other, cancel_other) = Context::background().with_cancel_cause();
@@ -475,7 +475,7 @@ fn one_that_is_derived_while_a_parent_is_cancelled_is_not_lost() {
 // Values and text
 
 #[test]
-fn values_of_the_first_come_before_those_of_the_other() {
+fn merge_looks_up_values_of_first_parent_first() {
     let bg = Context::background();
     let first = bg.with_value(Tag(0), 10).with_value(Tag(1), 11);
     let other = bg.with_value(Tag(1), 21).with_value(Tag(2), 22);
@@ -499,7 +499,7 @@ fn values_of_the_first_come_before_those_of_the_other() {
 }
 
 #[test]
-fn it_prints_as_one_merged_with_the_other() {
+fn merge_displays_both_parents() {
     let (a, _cancel) = Context::background().with_cancel();
     let b = Context::todo().without_cancel();
     let (merged, _cancel) = a.merge(&b);
@@ -562,7 +562,7 @@ proptest! {
     })]
 
     #[test]
-    fn however_contexts_are_merged_lookup_and_text_are_those_of_a_simple_search(
+    fn merges_look_up_and_display_like_a_search(
         steps in prop::collection::vec(step(), 1..14),
     ) {
         let mut all = vec![Context::background()];
@@ -615,7 +615,7 @@ proptest! {
 
 /// With n merges there are 2^n ways from the last to the root: each part is to be searched once.
 #[test]
-fn to_merge_over_and_over_does_not_blow_up_a_lookup() {
+fn merge_repeated_keeps_lookup_fast() {
     let root = Context::background().with_value(Tag(0), 7);
     type Derive = fn(&Context) -> Context;
     let ways: [(&str, Derive); 4] = [
@@ -667,22 +667,22 @@ fn climb(next: fn(&Context, &Context) -> Context) {
 }
 
 #[test]
-fn a_ladder_of_merges_each_the_other_of_the_next_needs_no_stack() {
+fn merge_ladder_by_other_does_not_recurse() {
     climb(|_, top| Context::background().merge(top).0);
 }
 
 #[test]
-fn a_ladder_where_the_first_has_values_too_needs_no_stack() {
+fn merge_ladder_with_values_does_not_recurse() {
     climb(|root, top| root.merge(top).0);
 }
 
 #[test]
-fn a_ladder_of_merges_each_the_first_of_the_next_needs_no_stack() {
+fn merge_ladder_by_first_does_not_recurse() {
     climb(|_, top| top.merge(&Context::background()).0);
 }
 
 #[test]
-fn a_ladder_with_values_between_needs_no_stack() {
+fn merge_ladder_values_between_do_not_recurse() {
     climb(|root, top| {
         root.with_value(Tag(1), 1)
             .merge(&top.with_value(Tag(2), 2))

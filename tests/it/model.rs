@@ -1186,12 +1186,12 @@ proptest! {
     })]
 
     #[test]
-    fn contexts_do_what_the_model_does(script in prop::collection::vec(op(), 1..60)) {
+    fn contexts_behave_like_model(script in prop::collection::vec(op(), 1..60)) {
         run(&script, Eyes::OPEN)?;
     }
 
     #[test]
-    fn contexts_that_are_seldom_looked_at_do_what_the_model_does(
+    fn contexts_seldom_observed_behave_like_model(
         script in prop::collection::vec(op(), 1..60),
         eyes in eyes(),
     ) {

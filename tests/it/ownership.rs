@@ -35,7 +35,7 @@ impl fmt::Display for Noticed {
 impl std::error::Error for Noticed {}
 
 #[test]
-fn a_child_keeps_its_parent_alive() {
+fn child_keeps_parent_alive() {
     let (root, cancel_root) = Context::background().with_cancel_cause();
     let (parent, _) = root.with_cancel();
     let (child, _) = parent.with_timeout(HOUR);
@@ -53,7 +53,7 @@ fn a_child_keeps_its_parent_alive() {
 }
 
 #[test]
-fn a_leaf_is_cancelled_through_contexts_that_only_it_holds() {
+fn cancel_reaches_leaf_through_dropped_handles() {
     let (root, cancel) = Context::background().with_cancel();
     let leaf = (0..10).fold(root, |ctx, _| ctx.with_cancel().0);
     let ran = callback(&leaf);
@@ -63,7 +63,7 @@ fn a_leaf_is_cancelled_through_contexts_that_only_it_holds() {
 }
 
 #[test]
-fn a_parent_keeps_no_child_alive() {
+fn parent_does_not_keep_child_alive() {
     let (parent, _cancel) = Context::background().with_cancel();
     let (child, cancel) = parent.with_cancel();
     let (sibling, _cancel) = parent.with_cancel();
@@ -75,7 +75,7 @@ fn a_parent_keeps_no_child_alive() {
 }
 
 #[test]
-fn a_context_that_nobody_holds_is_cancelled_at_once() {
+fn last_drop_cancels_at_once() {
     let bg = Context::background();
     let dones = [
         bg.with_cancel().0.done(),
@@ -88,7 +88,7 @@ fn a_context_that_nobody_holds_is_cancelled_at_once() {
 }
 
 #[test]
-fn an_abandoned_context_runs_its_callbacks_and_ends_its_deadline() {
+fn last_drop_runs_callbacks_and_removes_timer() {
     let gone = Arc::new(AtomicBool::new(false));
     let (ctx, cancel) = Context::background().with_timeout_cause(HOUR, Noticed(gone.clone()));
     let ran = callback(&ctx);
@@ -103,7 +103,7 @@ fn an_abandoned_context_runs_its_callbacks_and_ends_its_deadline() {
 }
 
 #[test]
-fn an_abandoned_context_wakes_those_who_wait() {
+fn last_drop_wakes_waiters() {
     let (ctx, cancel) = Context::background().with_cancel();
     let done = ctx.done();
     let waiter = thread::spawn(move || done.recv_timeout(LIMIT));
@@ -113,7 +113,7 @@ fn an_abandoned_context_wakes_those_who_wait() {
 }
 
 #[test]
-fn an_abandoned_chain_is_cancelled_up_to_what_is_held() {
+fn leaf_drop_cancels_chain_up_to_live_handle() {
     let (held, _cancel) = Context::background().with_cancel();
     let mut dones = Vec::new();
     let mut leaf = held.clone();
@@ -138,7 +138,7 @@ fn an_abandoned_chain_is_cancelled_up_to_what_is_held() {
 }
 
 #[test]
-fn every_context_handle_counts() {
+fn every_clone_keeps_context_alive() {
     let (ctx, _) = Context::background().with_cancel();
     let done = ctx.done();
     let clone = ctx.clone();
@@ -154,7 +154,7 @@ fn every_context_handle_counts() {
 }
 
 #[test]
-fn a_cancel_function_holds_its_context() {
+fn cancel_func_keeps_context_alive() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (done, ran) = (ctx.done(), callback(&ctx));
     let clone = cancel.clone();
@@ -175,7 +175,7 @@ fn a_cancel_function_holds_its_context() {
 }
 
 #[test]
-fn a_cancel_function_keeps_the_parent_alive_with_its_context() {
+fn cancel_func_keeps_parent_alive() {
     let (parent, cancel_parent) = Context::background().with_cancel();
     let (child, cancel_child) = parent.with_cancel();
     let (of_parent, of_child) = (parent.done(), child.done());
@@ -188,7 +188,7 @@ fn a_cancel_function_keeps_the_parent_alive_with_its_context() {
 }
 
 #[test]
-fn a_drop_guard_holds_its_context_until_it_cancels_it() {
+fn drop_guard_keeps_context_alive() {
     for with_cause in [false, true] {
         let (ctx, guard) = if with_cause {
             let (ctx, cancel) = Context::background().with_cancel_cause();
@@ -208,7 +208,7 @@ fn a_drop_guard_holds_its_context_until_it_cancels_it() {
 }
 
 #[test]
-fn a_drop_guard_cancels_a_context_that_others_hold() {
+fn drop_guard_cancels_context_with_other_handles() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (child, _cancel) = ctx.with_cancel();
     let other_cancel = cancel.clone();
@@ -221,7 +221,7 @@ fn a_drop_guard_cancels_a_context_that_others_hold() {
 }
 
 #[test]
-fn dropping_a_cancel_function_does_nothing_while_the_context_is_held() {
+fn cancel_func_drop_leaves_live_context_open() {
     let bg = Context::background();
     let (plain, cancel) = bg.with_cancel();
     drop((cancel.clone(), cancel));
@@ -236,7 +236,7 @@ fn dropping_a_cancel_function_does_nothing_while_the_context_is_held() {
 }
 
 #[test]
-fn receivers_hold_nothing() {
+fn done_receiver_does_not_keep_alive() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (done, clone) = (ctx.done(), ctx.done().clone());
     drop((ctx, cancel));
@@ -245,7 +245,7 @@ fn receivers_hold_nothing() {
 }
 
 #[test]
-fn callback_handles_hold_nothing() {
+fn after_func_handle_does_not_keep_alive() {
     let (ctx, cancel) = Context::background().with_cancel();
     let done = ctx.done();
     let (pending, stopped) = (ctx.after_func(|| ()), ctx.after_func(|| ()));
@@ -256,7 +256,7 @@ fn callback_handles_hold_nothing() {
 }
 
 #[test]
-fn without_cancel_holds_its_parent() {
+fn without_cancel_keeps_parent_alive() {
     let (parent, cancel) = Context::background().with_cancel();
     let done = parent.done();
     let detached = parent.without_cancel();
@@ -270,7 +270,7 @@ fn without_cancel_holds_its_parent() {
 }
 
 #[test]
-fn an_abandoned_child_is_none_of_its_parents_business() {
+fn child_drop_leaves_parent_open() {
     let (parent, cancel) = Context::background().with_cancel();
     let ran: Vec<_> = (0..100)
         .map(|n| {
@@ -296,7 +296,7 @@ fn an_abandoned_child_is_none_of_its_parents_business() {
 }
 
 #[test]
-fn a_context_kept_as_a_value_is_held() {
+fn context_kept_as_value_stays_alive() {
     struct Session;
     impl PartialEq for Session {
         fn eq(&self, _: &Session) -> bool {
@@ -320,7 +320,7 @@ fn a_context_kept_as_a_value_is_held() {
 }
 
 #[test]
-fn a_context_that_is_let_go_while_its_parent_is_cancelled_ends_all_the_same() {
+fn last_drop_racing_parent_cancel_is_done() {
     for _ in 0..1_000 {
         let (parent, cancel) = Context::background().with_cancel();
         let (child, _) = parent.with_cancel();
@@ -344,7 +344,7 @@ fn a_context_that_is_let_go_while_its_parent_is_cancelled_ends_all_the_same() {
 }
 
 #[test]
-fn the_last_handle_may_go_on_any_thread() {
+fn last_drop_on_any_thread() {
     let (ctx, cancel) = Context::background().with_timeout(HOUR);
     let (done, ran) = (ctx.done(), callback(&ctx));
     drop(cancel);
@@ -354,7 +354,7 @@ fn the_last_handle_may_go_on_any_thread() {
 }
 
 #[test]
-fn scoped_threads_borrow_a_context() {
+fn context_is_borrowed_by_scoped_threads() {
     let (ctx, cancel) = Context::background().with_cancel_cause();
     let ctx = ctx.with_value(Name, "gopher".into());
     let names: Vec<&str> = thread::scope(|s| {
@@ -377,7 +377,7 @@ fn scoped_threads_borrow_a_context() {
 }
 
 #[test]
-fn a_drop_guard_in_a_scope_ends_its_threads() {
+fn drop_guard_in_thread_scope_ends_its_threads() {
     /// Works until it is told to stop.
     fn work(ctx: &Context, jobs: &Receiver<u32>, finished: &Sender<u32>) -> Option<Error> {
         loop {

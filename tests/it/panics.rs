@@ -117,7 +117,7 @@ fn exercise(ctx: &Context, cancel: &CancelCauseFunc) {
 }
 
 #[test]
-fn handles_cross_threads_and_panics() {
+fn handles_are_send_sync_and_unwind_safe() {
     fn crosses<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + 'static>(handle: T) {
         let end = thread::spawn(|| panic::catch_unwind(|| drop(handle))).join();
         assert!(end.expect("no panic").is_ok());
@@ -135,7 +135,7 @@ fn handles_cross_threads_and_panics() {
 }
 
 #[test]
-fn a_panic_in_a_callback_harms_nobody_else() {
+fn callback_panic_is_contained() {
     let (root, cancel) = Context::background().with_cancel();
     let mut tree = vec![root.clone()];
     for n in 0..20 {
@@ -173,7 +173,7 @@ fn a_panic_in_a_callback_harms_nobody_else() {
 }
 
 #[test]
-fn a_panic_whose_payload_panics_when_dropped_harms_nobody_else() {
+fn callback_panic_payload_panic_is_contained() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (tx, rx) = bounded(2);
     for _ in 0..2 {
@@ -193,7 +193,7 @@ fn a_panic_whose_payload_panics_when_dropped_harms_nobody_else() {
 }
 
 #[test]
-fn a_panic_in_a_callback_of_a_deadline_harms_no_other_deadline() {
+fn callback_panic_on_expiry_is_contained() {
     let all: Vec<_> = (1..50)
         .map(|millis| Context::background().with_timeout(Duration::from_millis(millis)))
         .collect();
@@ -207,7 +207,7 @@ fn a_panic_in_a_callback_of_a_deadline_harms_no_other_deadline() {
 }
 
 #[test]
-fn a_value_that_panics_when_dropped_does_so_when_all_else_is_dropped() {
+fn value_panicking_in_drop_panics_last() {
     let drops = Arc::new(AtomicUsize::new(0));
     let count = |drops: &Arc<AtomicUsize>| {
         let drops = drops.clone();
@@ -231,7 +231,7 @@ fn a_value_that_panics_when_dropped_does_so_when_all_else_is_dropped() {
 }
 
 #[test]
-fn two_values_that_panic_when_dropped_do_not_abort() {
+fn two_values_panicking_in_drop_do_not_abort() {
     let drops = Arc::new(AtomicUsize::new(0));
     let ctx = (0..10).fold(Context::background(), |ctx, n| {
         let drops = drops.clone();
@@ -246,7 +246,7 @@ fn two_values_that_panic_when_dropped_do_not_abort() {
 }
 
 #[test]
-fn a_key_that_panics_when_dropped_takes_its_value_along() {
+fn key_panicking_in_drop_still_drops_value() {
     struct Brittle;
     impl Drop for Brittle {
         fn drop(&mut self) {
@@ -275,7 +275,7 @@ fn a_key_that_panics_when_dropped_takes_its_value_along() {
 }
 
 #[test]
-fn values_whose_panics_panic_when_dropped_do_not_abort() {
+fn values_with_panicking_payloads_do_not_abort() {
     let drops = Arc::new(AtomicUsize::new(0));
     let ctx = (0..3).fold(Context::background(), |ctx, n| {
         let drops = drops.clone();
@@ -292,7 +292,7 @@ fn values_whose_panics_panic_when_dropped_do_not_abort() {
 }
 
 #[test]
-fn a_value_that_panics_in_a_panic_does_not_abort() {
+fn value_panicking_during_panic_does_not_abort() {
     let ctx = Context::background().with_cancel().0;
     let (done, ran) = (ctx.done(), callback(&ctx));
     assert!(panics(|| {
@@ -305,7 +305,7 @@ fn a_value_that_panics_in_a_panic_does_not_abort() {
 }
 
 #[test]
-fn a_cause_that_panics_when_dropped_does_so_when_all_else_is_dropped() {
+fn cause_panicking_in_drop_panics_last() {
     let (root, _cancel) = Context::background().with_cancel();
     let (parent, cancel_parent) = root.with_cancel_cause();
     let (child, _) = parent.with_cancel();
@@ -328,7 +328,7 @@ fn a_cause_that_panics_when_dropped_does_so_when_all_else_is_dropped() {
 }
 
 #[test]
-fn a_cause_that_comes_too_late_panics_in_cancel_alone() {
+fn late_cause_panicking_in_drop_panics_in_cancel() {
     let (ctx, cancel) = Context::background().with_cancel_cause();
     let (child, _cancel) = ctx.with_cancel();
     cancel.cancel("first");
@@ -343,7 +343,7 @@ fn a_cause_that_comes_too_late_panics_in_cancel_alone() {
 }
 
 #[test]
-fn the_cause_of_a_deadline_that_cannot_come_first_panics_where_it_is_given() {
+fn unused_timeout_cause_panics_in_its_constructor() {
     let (parent, cancel) = Context::background().with_timeout(HOUR);
     assert!(panics(|| drop(parent.with_timeout_cause(2 * HOUR, bomb()))));
     assert_eq!(parent.err(), None);
@@ -356,7 +356,7 @@ fn the_cause_of_a_deadline_that_cannot_come_first_panics_where_it_is_given() {
 }
 
 #[test]
-fn two_causes_that_panic_when_dropped_do_not_abort() {
+fn two_causes_panicking_in_drop_do_not_abort() {
     let bg = Context::background();
 
     // Two of one context: its deadline's, and the one that it was cancelled with.
@@ -383,7 +383,7 @@ fn two_causes_that_panic_when_dropped_do_not_abort() {
 }
 
 #[test]
-fn a_cause_that_panics_in_a_panic_does_not_abort() {
+fn cause_panicking_during_panic_does_not_abort() {
     let bg = Context::background();
     let (timed, _) = bg.with_timeout_cause(HOUR, bomb());
     assert!(panics(|| {
@@ -403,7 +403,7 @@ fn a_cause_that_panics_in_a_panic_does_not_abort() {
 }
 
 #[test]
-fn a_cause_that_panics_when_shown_harms_only_who_shows_it() {
+fn cause_panicking_in_display_panics_in_caller() {
     struct Shy;
     impl fmt::Debug for Shy {
         fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -434,7 +434,7 @@ fn a_cause_that_panics_when_shown_harms_only_who_shows_it() {
 }
 
 #[test]
-fn a_key_that_panics_when_compared_harms_only_who_asks() {
+fn key_panicking_in_eq_panics_in_value() {
     let armed = Arc::new(AtomicBool::new(false));
     let key = || {
         let armed = armed.clone();
@@ -458,7 +458,7 @@ fn a_key_that_panics_when_compared_harms_only_who_asks() {
 }
 
 #[test]
-fn a_stopped_callback_that_panics_when_dropped_does_so_in_stop_alone() {
+fn callback_panicking_in_drop_panics_in_stop() {
     let (ctx, cancel) = Context::background().with_cancel();
     let bomb = bomb();
     let handle = ctx.after_func(move || drop(bomb));
@@ -471,7 +471,7 @@ fn a_stopped_callback_that_panics_when_dropped_does_so_in_stop_alone() {
 }
 
 #[test]
-fn a_callback_that_can_never_run_panics_where_its_handle_is_dropped() {
+fn unused_callback_panics_in_drop_of_handle() {
     for ctx in [Context::background(), Context::todo().without_cancel()] {
         let bomb = bomb();
         let handle = ctx.after_func(move || drop(bomb));
@@ -481,7 +481,7 @@ fn a_callback_that_can_never_run_panics_where_its_handle_is_dropped() {
 }
 
 #[test]
-fn a_drop_guard_cancels_in_a_panic() {
+fn drop_guard_cancels_during_panic() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (with_cause, cancel_with_cause) = Context::background().with_cancel_cause();
     assert!(panics(|| {
@@ -496,7 +496,7 @@ fn a_drop_guard_cancels_in_a_panic() {
 }
 
 #[test]
-fn a_worker_that_panics_ends_the_others_by_its_drop_guard() {
+fn drop_guard_of_panicking_thread_ends_the_others() {
     let (ctx, cancel) = Context::background().with_cancel();
     thread::scope(|s| {
         let others: Vec<_> = (0..3)
@@ -515,7 +515,7 @@ fn a_worker_that_panics_ends_the_others_by_its_drop_guard() {
 }
 
 #[test]
-fn a_context_may_be_used_after_a_caught_panic() {
+fn context_is_usable_after_caught_panic() {
     let (ctx, cancel) = Context::background().with_cancel();
     let child = panic::catch_unwind(|| {
         let (child, _cancel) = ctx.with_cancel();
@@ -534,7 +534,7 @@ fn a_context_may_be_used_after_a_caught_panic() {
 }
 
 #[test]
-fn a_value_may_use_its_contexts_when_it_is_dropped() {
+fn value_drop_can_use_its_contexts() {
     in_time(|| {
         let (parent, cancel_parent) = Context::background().with_cancel_cause();
         let (ctx, cancel) = parent.with_cancel_cause();
@@ -550,7 +550,7 @@ fn a_value_may_use_its_contexts_when_it_is_dropped() {
 }
 
 #[test]
-fn a_cause_may_use_its_contexts_when_it_is_dropped() {
+fn cause_drop_can_use_its_contexts() {
     in_time(|| {
         // The cause of a context that has been cancelled, with the last handle.
         let (parent, cancel_parent) = Context::background().with_cancel_cause();
@@ -579,7 +579,7 @@ fn a_cause_may_use_its_contexts_when_it_is_dropped() {
 }
 
 #[test]
-fn a_cause_may_use_its_contexts_while_it_is_made() {
+fn cause_into_can_use_its_contexts() {
     struct Convertible(Context, CancelCauseFunc);
     impl From<Convertible> for Box<dyn std::error::Error + Send + Sync> {
         fn from(from: Convertible) -> Self {
@@ -601,7 +601,7 @@ fn a_cause_may_use_its_contexts_while_it_is_made() {
 }
 
 #[test]
-fn a_callback_may_use_its_contexts_when_it_is_dropped() {
+fn callback_drop_can_use_its_contexts() {
     in_time(|| {
         let (parent, cancel_parent) = Context::background().with_cancel_cause();
         let (ctx, cancel) = parent.with_cancel_cause();
@@ -618,7 +618,7 @@ fn a_callback_may_use_its_contexts_when_it_is_dropped() {
 }
 
 #[test]
-fn a_key_may_use_its_contexts_when_it_is_compared() {
+fn key_eq_can_use_its_contexts() {
     in_time(|| {
         let (parent, cancel) = Context::background().with_cancel_cause();
         let used = parent.clone();
@@ -632,7 +632,7 @@ fn a_key_may_use_its_contexts_when_it_is_compared() {
 }
 
 #[test]
-fn a_value_that_blocks_when_dropped_holds_up_nobody() {
+fn value_blocking_in_drop_delays_only_its_caller() {
     let (parent, cancel) = Context::background().with_cancel();
     let (dropping_tx, dropping) = bounded(1);
     let (release, released) = bounded::<()>(0);
@@ -700,7 +700,7 @@ fn let_the_crate_drop_a_cause(then: impl Fn() + Clone + Send + Sync + 'static) {
 }
 
 #[test]
-fn a_cause_that_blocks_when_its_deadline_has_fired_holds_up_no_other_deadline() {
+fn cause_blocking_on_expiry_delays_no_deadline() {
     let (release, released) = bounded::<()>(0);
     let_the_crate_drop_a_cause(move || {
         let _ = released.recv();
@@ -710,7 +710,7 @@ fn a_cause_that_blocks_when_its_deadline_has_fired_holds_up_no_other_deadline() 
 }
 
 #[test]
-fn a_cause_that_panics_when_its_deadline_has_fired_harms_no_other_deadline() {
+fn cause_panicking_on_expiry_is_contained() {
     let_the_crate_drop_a_cause(blow_up);
     assert_unharmed();
 }
@@ -761,7 +761,7 @@ fn use_contexts() {
 }
 
 #[test]
-fn contexts_may_be_used_while_a_thread_ends() {
+fn thread_local_drop_can_use_contexts() {
     for meanwhile in MEANWHILE {
         let (tx, rx) = bounded(1);
         at_thread_exit(meanwhile, move || {
@@ -773,7 +773,7 @@ fn contexts_may_be_used_while_a_thread_ends() {
 }
 
 #[test]
-fn a_context_kept_by_a_thread_ends_with_it() {
+fn thread_local_context_ends_with_thread() {
     for meanwhile in MEANWHILE {
         let (ctx, _) = Context::background().with_timeout(HOUR);
         let (done, ran) = (ctx.done(), callback(&ctx));

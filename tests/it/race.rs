@@ -192,7 +192,7 @@ fn found<T>(ran: &Receiver<T>) -> Option<T> {
 // The races
 
 #[test]
-fn no_child_is_lost_to_a_cancel_of_its_parent() {
+fn child_derived_during_parent_cancel_is_done() {
     let mut outcomes = Outcomes::default();
     race(
         300_000,
@@ -242,7 +242,7 @@ fn no_child_is_lost_to_a_cancel_of_its_parent() {
 }
 
 #[test]
-fn a_context_dropped_while_its_parent_is_cancelled_is_done_once_and_for_all() {
+fn drop_racing_parent_cancel_is_done_once() {
     let mut outcomes = Outcomes::default();
     race(
         100_000,
@@ -287,7 +287,7 @@ fn a_context_dropped_while_its_parent_is_cancelled_is_done_once_and_for_all() {
 }
 
 #[test]
-fn when_a_cancel_returns_a_descendant_that_another_thread_lets_go_is_done_as_well() {
+fn cancel_waits_for_descendants_being_dropped() {
     // Others who set and take out timers keep the one who lets go waiting, in the midst of it.
     let over = AtomicBool::new(false);
     let others = || {
@@ -327,7 +327,7 @@ fn when_a_cancel_returns_a_descendant_that_another_thread_lets_go_is_done_as_wel
 }
 
 #[test]
-fn an_after_func_is_either_stopped_or_run() {
+fn stop_racing_cancel_stops_or_runs() {
     let mut outcomes = Outcomes::default();
     race(
         100_000,
@@ -357,7 +357,7 @@ fn an_after_func_is_either_stopped_or_run() {
 }
 
 #[test]
-fn an_after_func_of_a_context_that_is_seen_done_cannot_be_stopped() {
+fn stop_after_seen_done_returns_false() {
     race(
         100_000,
         |round| {
@@ -385,7 +385,7 @@ fn an_after_func_of_a_context_that_is_seen_done_cannot_be_stopped() {
 }
 
 #[test]
-fn an_after_func_registered_during_a_cancel_runs_once_and_finds_the_context_done() {
+fn after_func_during_cancel_runs_once() {
     race(
         100_000,
         |round| {
@@ -418,7 +418,7 @@ fn an_after_func_registered_during_a_cancel_runs_once_and_finds_the_context_done
 }
 
 #[test]
-fn a_channel_made_during_a_cancel_is_closed_by_it() {
+fn done_created_during_cancel_is_closed() {
     let mut outcomes = Outcomes::default();
     race(
         200_000,
@@ -457,7 +457,7 @@ fn a_channel_made_during_a_cancel_is_closed_by_it() {
 }
 
 #[test]
-fn an_error_seen_during_a_cancel_means_a_closed_channel() {
+fn err_some_implies_done_closed() {
     race(
         200_000,
         |round| {
@@ -490,7 +490,7 @@ fn an_error_seen_during_a_cancel_means_a_closed_channel() {
 }
 
 #[test]
-fn whichever_of_two_cancels_comes_first_both_return_with_everything_done() {
+fn two_cancels_both_return_with_all_done() {
     let mut outcomes = Outcomes::default();
     let look = |cancel: CancelFunc, seen: [Receiver<()>; 2]| {
         cancel.cancel();
@@ -528,7 +528,7 @@ fn whichever_of_two_cancels_comes_first_both_return_with_everything_done() {
 // First looks: contexts that nobody has looked at before
 
 #[test]
-fn no_first_look_is_lost_to_a_cancel_above() {
+fn first_call_racing_cancel_above_is_done() {
     let mut outcomes = Outcomes::default();
     race(
         300_000,
@@ -586,7 +586,7 @@ fn no_first_look_is_lost_to_a_cancel_above() {
 }
 
 #[test]
-fn of_an_own_cancel_and_one_above_an_unseen_context_one_counts() {
+fn own_cancel_racing_cancel_above_leaves_one_cause() {
     let mut outcomes = Outcomes::default();
     race(
         200_000,
@@ -629,7 +629,7 @@ fn of_an_own_cancel_and_one_above_an_unseen_context_one_counts() {
 }
 
 #[test]
-fn no_merge_is_lost_to_a_cancel_of_either_parent() {
+fn merge_racing_cancel_of_a_parent_is_done() {
     let mut outcomes = Outcomes::default();
     race(
         300_000,
@@ -664,7 +664,7 @@ fn no_merge_is_lost_to_a_cancel_of_either_parent() {
 }
 
 #[test]
-fn two_first_looks_at_once_hang_all_callbacks_on_the_tree() {
+fn two_first_calls_register_all_callbacks() {
     race(
         60_000,
         |round| {
@@ -714,7 +714,7 @@ fn two_first_looks_at_once_hang_all_callbacks_on_the_tree() {
 }
 
 #[test]
-fn a_first_look_and_a_cancel_of_the_same_context_agree() {
+fn first_call_racing_own_cancel_agrees() {
     let mut outcomes = Outcomes::default();
     let (lasting, _cancel) = Context::background().with_cancel();
     race(
@@ -764,7 +764,7 @@ fn a_first_look_and_a_cancel_of_the_same_context_agree() {
 }
 
 #[test]
-fn a_first_look_while_the_other_handles_go_finds_all_that_is_above() {
+fn first_call_racing_drops_sees_ancestors() {
     race(
         200_000,
         |round| {
@@ -837,7 +837,7 @@ fn pack_of<T: Send + 'static>(
 }
 
 #[test]
-fn whoever_sees_one_of_the_channels_closed_finds_the_others_closed_if_it_asks() {
+fn per_thread_done_channels_close_together() {
     let (helper, another) = (Helper::new(), Helper::new());
     // The first two channels are those of two other threads.
     let make = pack_of(&helper, || {
@@ -895,7 +895,7 @@ fn whoever_sees_one_of_the_channels_closed_finds_the_others_closed_if_it_asks() 
 }
 
 #[test]
-fn a_child_is_not_done_before_all_channels_of_its_parent_are_closed() {
+fn child_is_done_after_all_channels_of_parent() {
     let helper = Helper::new();
     let make = pack_of(&helper, || {
         let (ctx, cancel) = Context::background().with_cancel_cause();
@@ -933,7 +933,7 @@ fn a_child_is_not_done_before_all_channels_of_its_parent_are_closed() {
 }
 
 #[test]
-fn a_callback_finds_the_channels_of_all_threads_closed() {
+fn callback_sees_channels_of_all_threads_closed() {
     let helper = Helper::new();
     let make = pack_of(&helper, || {
         let (ctx, cancel) = Context::background().with_cancel();
@@ -985,7 +985,7 @@ fn crowded(make: &impl Fn() -> (Context, CancelFunc)) -> (Context, CancelFunc) {
 const CROWD: usize = 50;
 
 #[test]
-fn the_last_handle_of_a_crowded_context_and_its_last_child_may_go_at_once() {
+fn contended_last_handle_and_child_drop_at_once() {
     let helper = Helper::new();
     let make = pack_of(&helper, with_a_first_child);
     race(
@@ -1019,7 +1019,7 @@ fn the_last_handle_of_a_crowded_context_and_its_last_child_may_go_at_once() {
 }
 
 #[test]
-fn two_last_handles_of_a_crowded_context_may_go_at_once() {
+fn contended_last_two_handles_drop_at_once() {
     let helper = Helper::new();
     let make = pack_of(&helper, with_a_first_child);
     race(
@@ -1054,7 +1054,7 @@ fn two_last_handles_of_a_crowded_context_may_go_at_once() {
 }
 
 #[test]
-fn no_child_is_lost_to_a_cancel_of_a_crowded_parent() {
+fn child_derived_during_contended_cancel_is_done() {
     let mut outcomes = Outcomes::default();
     let helper = Helper::new();
     let make = pack_of(&helper, with_a_first_child);

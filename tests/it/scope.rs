@@ -36,7 +36,7 @@ fn failure(text: &str) -> io::Error {
 // Workers
 
 #[test]
-fn workers_borrow_from_the_stack() {
+fn spawn_borrows_from_the_stack() {
     let words = ["one", "three"].map(String::from);
     let mut lengths = [0; 2];
     let ended: io::Result<()> = Context::background().scope(|s| {
@@ -52,7 +52,7 @@ fn workers_borrow_from_the_stack() {
 }
 
 #[test]
-fn a_worker_may_return_what_it_borrows() {
+fn spawn_returns_borrowed_values() {
     let text = String::from("some words");
     let text = &text;
     let words: io::Result<Vec<&str>> = Context::background().scope(|s| {
@@ -64,7 +64,7 @@ fn a_worker_may_return_what_it_borrows() {
 }
 
 #[test]
-fn every_worker_has_ended_when_scope_returns() {
+fn scope_returns_after_every_worker() {
     for _ in 0..100 {
         let ended = AtomicUsize::new(0);
         let all: io::Result<()> = Context::background().scope(|s| {
@@ -82,7 +82,7 @@ fn every_worker_has_ended_when_scope_returns() {
 }
 
 #[test]
-fn each_worker_has_a_thread_of_its_own_and_runs_at_once() {
+fn spawn_runs_each_worker_on_its_own_thread() {
     let (began, begins) = unbounded();
     let ids: io::Result<Vec<_>> = Context::background().scope(|s| {
         let (all_began, go_on) = bounded::<()>(0);
@@ -105,7 +105,7 @@ fn each_worker_has_a_thread_of_its_own_and_runs_at_once() {
 }
 
 #[test]
-fn a_group_without_workers_returns_what_f_does() {
+fn scope_without_workers_returns_result_of_f() {
     let value: io::Result<_> = Context::background().scope(|_| "a value");
     assert_eq!(value.unwrap(), "a value");
     let value: Result<_, Vec<io::Error>> = Context::background().scope_all(|_| "a value");
@@ -113,7 +113,7 @@ fn a_group_without_workers_returns_what_f_does() {
 }
 
 #[test]
-fn the_channel_brings_what_the_worker_returns_and_then_ends() {
+fn spawn_channel_sends_result_then_disconnects() {
     let ended: io::Result<()> = Context::background().scope(|s| {
         let seven = s.spawn(|_| Ok(7));
         assert_eq!(receive(&seven), 7);
@@ -126,7 +126,7 @@ fn the_channel_brings_what_the_worker_returns_and_then_ends() {
 }
 
 #[test]
-fn a_value_outlives_its_worker_and_its_group() {
+fn spawn_result_outlives_the_scope() {
     let values: io::Result<Vec<Receiver<String>>> = Context::background().scope(|s| {
         (0..3)
             .map(|n| s.spawn(move |_| Ok(n.to_string())))
@@ -141,7 +141,7 @@ fn a_value_outlives_its_worker_and_its_group() {
 }
 
 #[test]
-fn a_worker_need_not_be_joined() {
+fn spawn_receiver_can_be_dropped() {
     let ran = AtomicBool::new(false);
     let ended: io::Result<()> = Context::background().scope(|s| {
         drop(s.spawn(|_| {
@@ -154,7 +154,7 @@ fn a_worker_need_not_be_joined() {
 }
 
 #[test]
-fn a_worker_can_be_joined_under_a_context() {
+fn spawn_receiver_works_with_recv() {
     let (ctx, cancel) = Context::background().with_cancel();
     let ended: io::Result<()> = Context::background().scope(|s| {
         let (release, released) = bounded::<()>(0);
@@ -171,7 +171,7 @@ fn a_worker_can_be_joined_under_a_context() {
 }
 
 #[test]
-fn workers_spawn_workers() {
+fn worker_can_spawn_workers() {
     fn spread<'scope>(
         s: Scope<'scope, '_, io::Error>,
         depth: usize,
@@ -192,7 +192,7 @@ fn workers_spawn_workers() {
 }
 
 #[test]
-fn a_worker_may_spawn_after_f_has_ended() {
+fn worker_can_spawn_after_f_returns() {
     let ran = AtomicBool::new(false);
     let (f_ended, go_on) = bounded::<()>(0);
     let ended: io::Result<()> = Context::background().scope(|s| {
@@ -214,7 +214,7 @@ fn a_worker_may_spawn_after_f_has_ended() {
 }
 
 #[test]
-fn a_scope_can_be_shared_and_copied() {
+fn scope_is_copy_and_sync() {
     fn check<T: Copy + Send + Sync + fmt::Debug>(_: T) {}
     let (ctx, _cancel) = Context::background().with_cancel();
     let ended: io::Result<()> = ctx.scope(|s| {
@@ -226,7 +226,7 @@ fn a_scope_can_be_shared_and_copied() {
 }
 
 #[test]
-fn a_thread_has_the_name_and_the_stack_that_were_asked_for() {
+fn spawn_with_name_and_stack_size() {
     /// Takes more of the stack than a thread has by default.
     fn deep(levels: usize) -> usize {
         let frame = std::hint::black_box([levels as u8; 1024]);
@@ -256,7 +256,7 @@ fn a_thread_has_the_name_and_the_stack_that_were_asked_for() {
 // The context of a group
 
 #[test]
-fn the_context_is_a_child() {
+fn scope_context_is_a_child() {
     let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     let ctx = ctx.with_value(User, "gopher");
     let ended: io::Result<()> = ctx.scope(|s| {
@@ -269,7 +269,7 @@ fn the_context_is_a_child() {
 }
 
 #[test]
-fn the_context_is_cancelled_with_its_parent_and_for_its_cause() {
+fn parent_cancel_reaches_scope_context() {
     let (ctx, cancel) = Context::background().with_cancel_cause();
     let ended: io::Result<()> = ctx.scope(|s| {
         let worker = s.spawn(|ctx| {
@@ -284,7 +284,7 @@ fn the_context_is_cancelled_with_its_parent_and_for_its_cause() {
 }
 
 #[test]
-fn the_context_is_done_after_the_group_and_not_before() {
+fn scope_context_is_done_after_scope() {
     let (kept, ended): (_, io::Result<()>) = {
         let mut kept = None;
         let ended = Context::background().scope(|s| {
@@ -303,7 +303,7 @@ fn the_context_is_done_after_the_group_and_not_before() {
 }
 
 #[test]
-fn the_context_stays_open_while_the_last_worker_runs() {
+fn scope_context_is_open_while_a_worker_runs() {
     let (f_ended, go_on) = bounded::<()>(0);
     let ended: io::Result<()> = Context::background().scope(|s| {
         s.spawn(|ctx| {
@@ -320,7 +320,7 @@ fn the_context_stays_open_while_the_last_worker_runs() {
 }
 
 #[test]
-fn a_group_that_fails_leaves_its_parent_alone() {
+fn scope_error_leaves_parent_open() {
     let (ctx, _cancel) = Context::background().with_cancel();
     let ended: io::Result<()> = ctx.scope(|s| {
         s.spawn(|_| -> io::Result<()> { Err(failure("lost")) });
@@ -332,7 +332,7 @@ fn a_group_that_fails_leaves_its_parent_alone() {
 }
 
 #[test]
-fn groups_nest() {
+fn scopes_nest() {
     let (ctx, _cancel) = Context::background().with_cancel();
     let inner_failed = AtomicBool::new(false);
     let outer: io::Result<()> = ctx.scope(|s| {
@@ -369,7 +369,7 @@ fn groups_nest() {
 }
 
 #[test]
-fn a_callback_can_run_a_group() {
+fn callback_can_run_scope() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (ended, end) = bounded(1);
     ctx.clone().after_func(move || {
@@ -386,7 +386,7 @@ fn a_callback_can_run_a_group() {
 // Errors
 
 #[test]
-fn the_first_error_cancels_the_others_and_is_returned() {
+fn scope_returns_first_error_and_cancels_others() {
     let ended: io::Result<()> = Context::background().scope(|s| {
         for _ in 0..3 {
             s.spawn(|ctx| {
@@ -403,7 +403,7 @@ fn the_first_error_cancels_the_others_and_is_returned() {
 }
 
 #[test]
-fn first_is_first_in_time() {
+fn scope_first_error_is_first_in_time() {
     let run_late = |s: Scope<'_, '_, io::Error>| {
         s.spawn(|ctx| -> io::Result<()> {
             wait(ctx);
@@ -419,7 +419,7 @@ fn first_is_first_in_time() {
 }
 
 #[test]
-fn the_cause_is_that_of_the_error_which_is_returned() {
+fn scope_cause_is_the_returned_error() {
     for _ in 0..2000 {
         let (failed, mut kept) = (AtomicUsize::new(0), None);
         let (start, started) = bounded::<()>(0);
@@ -441,7 +441,7 @@ fn the_cause_is_that_of_the_error_which_is_returned() {
 }
 
 #[test]
-fn all_errors_come_in_the_order_of_spawning() {
+fn scope_all_returns_errors_in_spawn_order() {
     let all: Result<(), Vec<io::Error>> = Context::background().scope_all(|s| {
         // Each fails when the one that was spawned after it does.
         let mut fails = bounded::<()>(0).0;
@@ -462,7 +462,7 @@ fn all_errors_come_in_the_order_of_spawning() {
 }
 
 #[test]
-fn all_errors_are_kept_whoever_is_first() {
+fn scope_all_keeps_all_errors() {
     for _ in 0..200 {
         let all: Result<(), Vec<io::Error>> = Context::background().scope_all(|s| {
             let (start, started) = bounded::<()>(0);
@@ -503,7 +503,7 @@ impl From<io::Error> for Own<'_> {
 }
 
 #[test]
-fn the_error_is_of_the_users_type() {
+fn scope_error_has_user_type() {
     let (dead, cancel) = Context::background().with_cancel();
     cancel.cancel();
 
@@ -530,7 +530,7 @@ fn the_error_is_of_the_users_type() {
 }
 
 #[test]
-fn a_channel_without_a_value_says_that_the_context_is_done() {
+fn spawn_channel_closed_by_error_implies_done() {
     for _ in 0..500 {
         let ended: io::Result<()> = Context::background().scope(|s| {
             let failing = s.spawn(|_| -> io::Result<()> { Err(failure("lost")) });
@@ -542,7 +542,7 @@ fn a_channel_without_a_value_says_that_the_context_is_done() {
 }
 
 #[test]
-fn what_f_returns_is_dropped_if_a_worker_failed() {
+fn scope_drops_result_of_f_if_a_worker_fails() {
     let dropped = AtomicBool::new(false);
     struct Value<'a>(&'a AtomicBool);
     impl Drop for Value<'_> {
@@ -561,7 +561,7 @@ fn what_f_returns_is_dropped_if_a_worker_failed() {
 // A parent that is done
 
 #[test]
-fn a_cancelled_parent_alone_is_no_error() {
+fn parent_cancel_alone_is_no_scope_error() {
     let (ctx, cancel) = Context::background().with_cancel();
     let ended: io::Result<u32> = ctx.scope(|s| {
         let worker = s.spawn(|ctx| {
@@ -578,7 +578,7 @@ fn a_cancelled_parent_alone_is_no_error() {
 }
 
 #[test]
-fn work_that_was_not_started_is_an_error() {
+fn spawn_not_started_is_an_error() {
     let (ctx, cancel) = Context::background().with_cancel_cause();
     cancel.cancel("the cause, which is not the error");
     let ran = AtomicBool::new(false);
@@ -603,7 +603,7 @@ fn work_that_was_not_started_is_an_error() {
 }
 
 #[test]
-fn an_error_of_a_worker_comes_before_that_of_the_context() {
+fn worker_error_precedes_context_error() {
     let (ctx, cancel) = Context::background().with_cancel();
     let ended: Result<(), Vec<io::Error>> = ctx.scope_all(|s| {
         let failing = s.spawn(|ctx| -> io::Result<()> {
@@ -620,7 +620,7 @@ fn an_error_of_a_worker_comes_before_that_of_the_context() {
 }
 
 #[test]
-fn a_try_that_was_refused_is_no_error() {
+fn try_spawn_refused_is_no_error() {
     let (ctx, cancel) = Context::background().with_cancel();
     cancel.cancel();
     let ended: io::Result<()> = ctx.scope(|s| {
@@ -631,7 +631,7 @@ fn a_try_that_was_refused_is_no_error() {
 }
 
 #[test]
-fn the_end_of_the_group_is_not_taken_for_that_of_its_parent() {
+fn scope_cancel_is_not_taken_for_parent_cancel() {
     // Work is refused because a worker failed, so there is nothing to add.
     let ended: Result<(), Vec<io::Error>> = Context::background().scope_all(|s| {
         s.spawn(|_| -> io::Result<()> { Err(failure("lost")) });
@@ -644,7 +644,7 @@ fn the_end_of_the_group_is_not_taken_for_that_of_its_parent() {
 }
 
 #[test]
-fn what_is_refused_is_dropped_at_once() {
+fn spawn_on_done_context_drops_work() {
     let (ctx, cancel) = Context::background().with_cancel();
     cancel.cancel();
     let (held, end) = bounded::<()>(0);
@@ -658,7 +658,7 @@ fn what_is_refused_is_dropped_at_once() {
 // Threads that cannot be had
 
 #[test]
-fn a_thread_that_cannot_be_had_is_an_error_of_the_group() {
+fn spawn_without_thread_is_a_scope_error() {
     let too_large = || thread::Builder::new().stack_size(TOO_LARGE);
     let order = Mutex::new(Vec::new());
     let ended: Result<(), Vec<io::Error>> = Context::background().scope_all(|s| {
@@ -689,7 +689,7 @@ fn a_thread_that_cannot_be_had_is_an_error_of_the_group() {
 }
 
 #[test]
-fn a_worker_may_fail_to_spawn_another() {
+fn worker_spawn_without_thread_is_a_scope_error() {
     let ended: io::Result<()> = Context::background().scope(|s| {
         s.spawn(move |ctx| {
             s.spawn_with(thread::Builder::new().stack_size(TOO_LARGE), |_| Ok(()));

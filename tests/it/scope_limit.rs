@@ -52,7 +52,7 @@ fn occupy(s: Group<'_, '_>) -> Sender<io::Result<()>> {
 }
 
 #[test]
-fn a_limit_is_never_exceeded_and_everybody_gets_on() {
+fn set_limit_is_never_exceeded() {
     const MOST: usize = 3;
     in_time(|| {
         let gauge = Gauge::default();
@@ -72,7 +72,7 @@ fn a_limit_is_never_exceeded_and_everybody_gets_on() {
 }
 
 #[test]
-fn a_limit_is_reached() {
+fn set_limit_is_reached() {
     in_time(|| {
         let ended: io::Result<()> = Context::background().scope(|s| {
             s.set_limit(3);
@@ -85,7 +85,7 @@ fn a_limit_is_reached() {
 }
 
 #[test]
-fn without_a_limit_nobody_waits() {
+fn spawn_without_limit_does_not_wait() {
     in_time(|| {
         let ended: io::Result<()> = Context::background().scope(|s| {
             let occupied: Vec<_> = (0..50).map(|_| occupy(s)).collect();
@@ -100,7 +100,7 @@ fn without_a_limit_nobody_waits() {
 }
 
 #[test]
-fn work_that_finds_no_slot_comes_back_unharmed() {
+fn try_spawn_without_permit_returns_work() {
     in_time(|| {
         let ended: io::Result<()> = Context::background().scope(|s| {
             s.set_limit(1);
@@ -117,7 +117,7 @@ fn work_that_finds_no_slot_comes_back_unharmed() {
 }
 
 #[test]
-fn a_limit_that_is_lowered_leaves_alone_who_runs() {
+fn set_limit_lowered_leaves_running_workers() {
     in_time(|| {
         let ended: io::Result<()> = Context::background().scope(|s| {
             let (releases, workers): (Vec<_>, Vec<_>) = (0..3)
@@ -145,7 +145,7 @@ fn a_limit_that_is_lowered_leaves_alone_who_runs() {
 }
 
 #[test]
-fn a_limit_that_changes_all_the_time_loses_nobody() {
+fn set_limit_changed_constantly_runs_all() {
     in_time(|| {
         let gauge = Gauge::default();
         let ended: io::Result<()> = Context::background().scope(|s| {
@@ -168,7 +168,7 @@ fn a_limit_that_changes_all_the_time_loses_nobody() {
 }
 
 #[test]
-fn a_slot_is_free_only_when_its_worker_has_told_its_result() {
+fn permit_is_free_after_result_is_sent() {
     in_time(|| {
         for _ in 0..500 {
             let ended: io::Result<()> = Context::background().scope(|s| {
@@ -185,7 +185,7 @@ fn a_slot_is_free_only_when_its_worker_has_told_its_result() {
 }
 
 #[test]
-fn a_slot_is_given_back_by_a_worker_that_could_not_be_named() {
+fn permit_is_released_if_naming_panics() {
     in_time(|| {
         let ended: io::Result<()> = Context::background().scope(|s| {
             s.set_limit(1);
@@ -205,7 +205,7 @@ fn a_slot_is_given_back_by_a_worker_that_could_not_be_named() {
 }
 
 #[test]
-fn a_worker_that_waits_for_its_own_slot_is_freed_with_the_context() {
+fn spawn_waiting_for_own_permit_ends_when_done() {
     in_time(|| {
         let (ctx, cancel) = Context::background().with_cancel();
         let ended: io::Result<()> = ctx.scope(|s| {
@@ -225,7 +225,7 @@ fn a_worker_that_waits_for_its_own_slot_is_freed_with_the_context() {
 }
 
 #[test]
-fn workers_share_the_slots_with_the_workers_that_they_spawn() {
+fn permits_are_shared_with_nested_spawns() {
     /// Works on half of it itself where there is no slot for another.
     fn halve<'scope>(s: Group<'scope, '_>, size: usize, gauge: &'scope Gauge) -> io::Result<()> {
         if size == 1 {
@@ -301,7 +301,7 @@ fn while_others_wait<T>(
 }
 
 #[test]
-fn a_worker_that_ends_lets_another_start_and_so_on() {
+fn permit_released_starts_next_worker() {
     in_time(|| {
         for _ in 0..100 {
             let (ended, ran) = while_others_wait(&Context::background(), 1, |full| {
@@ -314,7 +314,7 @@ fn a_worker_that_ends_lets_another_start_and_so_on() {
 }
 
 #[test]
-fn a_higher_limit_lets_those_start_who_wait() {
+fn set_limit_raised_starts_waiting_spawn() {
     in_time(|| {
         for (before, after) in [(0, 2), (1, 2), (1, 3), (0, usize::MAX)] {
             for _ in 0..50 {
@@ -331,7 +331,7 @@ fn a_higher_limit_lets_those_start_who_wait() {
 }
 
 #[test]
-fn a_higher_limit_starts_as_many_as_it_has_room_for() {
+fn set_limit_raised_starts_as_many_as_fit() {
     in_time(|| {
         for _ in 0..50 {
             let ended: io::Result<()> = Context::background().scope(|s| {
@@ -361,7 +361,7 @@ fn a_higher_limit_starts_as_many_as_it_has_room_for() {
 }
 
 #[test]
-fn the_end_of_the_parent_ends_the_wait() {
+fn parent_cancel_ends_spawn_wait() {
     in_time(|| {
         for limit in [0, 1] {
             for _ in 0..100 {
@@ -380,7 +380,7 @@ fn the_end_of_the_parent_ends_the_wait() {
 /// With a limit of zero the slot is of no use to anybody, so it is the context that ends the wait. With
 /// one the slot is free, but what freed it came before.
 #[test]
-fn an_error_ends_the_wait_and_its_slot_is_not_used() {
+fn worker_error_ends_spawn_wait() {
     in_time(|| {
         for limit in [0, 1] {
             for _ in 0..200 {
@@ -395,7 +395,7 @@ fn an_error_ends_the_wait_and_its_slot_is_not_used() {
 }
 
 #[test]
-fn no_slot_is_used_that_came_free_after_the_end_of_the_parent() {
+fn permit_released_after_parent_cancel_is_unused() {
     in_time(|| {
         for _ in 0..200 {
             let (ctx, cancel) = Context::background().with_cancel();
@@ -411,7 +411,7 @@ fn no_slot_is_used_that_came_free_after_the_end_of_the_parent() {
 
 /// The same for those who try again and again, who look at the slots most often.
 #[test]
-fn a_slot_that_an_error_frees_is_not_to_be_had_by_trying() {
+fn try_spawn_after_error_gets_no_permit() {
     in_time(|| {
         for round in 0..100 {
             let ran = AtomicUsize::new(0);

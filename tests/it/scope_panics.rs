@@ -109,7 +109,7 @@ fn fail_together(s: Scope<'_, '_, Explosive>) {
 // Who panics
 
 #[test]
-fn a_panic_of_a_worker_comes_out_with_its_payload() {
+fn worker_panic_is_resumed_by_scope() {
     #[derive(PartialEq, Debug)]
     struct Own(u32);
 
@@ -122,7 +122,7 @@ fn a_panic_of_a_worker_comes_out_with_its_payload() {
 }
 
 #[test]
-fn a_panic_of_a_worker_ends_the_others_first() {
+fn worker_panic_ends_other_workers_first() {
     let ended = AtomicUsize::new(0);
     assert_panics("boom", || {
         scope::<_, io::Error>(|s| {
@@ -134,7 +134,7 @@ fn a_panic_of_a_worker_ends_the_others_first() {
 }
 
 #[test]
-fn a_panic_of_f_ends_the_workers_first() {
+fn f_panic_ends_workers_first() {
     let ended = AtomicUsize::new(0);
     let mut kept = None;
     assert_panics("boom", || {
@@ -149,7 +149,7 @@ fn a_panic_of_f_ends_the_workers_first() {
 }
 
 #[test]
-fn scope_all_panics_as_scope_does() {
+fn scope_all_resumes_worker_panic() {
     let ended = AtomicUsize::new(0);
     assert_panics("boom", || {
         Context::background().scope_all::<_, io::Error, _>(|s| {
@@ -170,7 +170,7 @@ fn scope_all_panics_as_scope_does() {
 }
 
 #[test]
-fn the_cause_tells_of_the_panic() {
+fn worker_panic_is_the_cause() {
     let payloads: [(Payload, &str); 3] = [
         (Box::new("a text"), "panicked: a text"),
         (Box::new(String::from("a string")), "panicked: a string"),
@@ -189,7 +189,7 @@ fn the_cause_tells_of_the_panic() {
 }
 
 #[test]
-fn of_several_panics_the_first_comes_out() {
+fn first_of_several_panics_is_resumed() {
     for _ in 0..300 {
         assert_panics("first", || {
             scope::<(), io::Error>(|s| {
@@ -208,7 +208,7 @@ fn of_several_panics_the_first_comes_out() {
 }
 
 #[test]
-fn a_panic_comes_before_an_error_that_came_first() {
+fn worker_panic_precedes_earlier_error() {
     let mut kept = None;
     assert_panics("boom", || {
         scope::<_, io::Error>(|s| {
@@ -224,7 +224,7 @@ fn a_panic_comes_before_an_error_that_came_first() {
 }
 
 #[test]
-fn an_error_after_a_panic_is_not_the_cause() {
+fn worker_error_after_panic_is_not_the_cause() {
     let mut kept = None;
     assert_panics("boom", || {
         scope::<_, io::Error>(|s| {
@@ -240,7 +240,7 @@ fn an_error_after_a_panic_is_not_the_cause() {
 }
 
 #[test]
-fn the_channel_of_a_worker_that_panicked_says_that_the_context_is_done() {
+fn spawn_channel_closed_by_panic_implies_done() {
     for _ in 0..300 {
         assert_panics("boom", || {
             scope::<_, io::Error>(|s| {
@@ -253,7 +253,7 @@ fn the_channel_of_a_worker_that_panicked_says_that_the_context_is_done() {
 }
 
 #[test]
-fn a_panic_frees_those_who_wait_for_a_slot() {
+fn worker_panic_frees_waiting_spawn() {
     for _ in 0..300 {
         let ran = AtomicBool::new(false);
         assert_panics("boom", || {
@@ -268,7 +268,7 @@ fn a_panic_frees_those_who_wait_for_a_slot() {
 }
 
 #[test]
-fn a_panic_passes_through_nested_groups() {
+fn worker_panic_passes_through_nested_scopes() {
     let ended = AtomicUsize::new(0);
     let mut outer = None;
     assert_panics("boom", || {
@@ -288,7 +288,7 @@ fn a_panic_passes_through_nested_groups() {
 }
 
 #[test]
-fn a_panic_that_a_worker_catches_is_its_own_affair() {
+fn worker_panic_caught_by_worker_is_ignored() {
     let ended: io::Result<()> = scope(|s| {
         let worker = s.spawn(|_| Ok(catch_unwind(|| blow_up("boom")).is_err()));
         assert_eq!(worker.recv_timeout(LIMIT), Ok(true));
@@ -298,7 +298,7 @@ fn a_panic_that_a_worker_catches_is_its_own_affair() {
 }
 
 #[test]
-fn a_name_with_a_null_byte_panics() {
+fn spawn_name_with_null_byte_panics() {
     let ended = AtomicUsize::new(0);
     let payload = panic_of(|| {
         scope::<_, io::Error>(|s| {
@@ -329,7 +329,7 @@ impl From<io::Error> for Mute {
 }
 
 #[test]
-fn an_error_that_cannot_be_printed_panics() {
+fn error_panicking_in_display_is_resumed() {
     let ended = AtomicUsize::new(0);
     let mut kept = None;
     assert_panics("Display", || {
@@ -344,7 +344,7 @@ fn an_error_that_cannot_be_printed_panics() {
 }
 
 #[test]
-fn an_error_that_cannot_be_made_panics() {
+fn error_panicking_in_from_is_resumed() {
     let (ctx, cancel) = Context::background().with_cancel();
     cancel.cancel();
     assert_panics("From", || {
@@ -359,7 +359,7 @@ fn an_error_that_cannot_be_made_panics() {
 }
 
 #[test]
-fn an_error_that_cannot_be_made_of_a_missing_thread_panics() {
+fn error_panicking_in_from_io_error_is_resumed() {
     let ended = AtomicUsize::new(0);
     assert_panics("From", || {
         scope::<_, Mute>(|s| {
@@ -377,7 +377,7 @@ fn an_error_that_cannot_be_made_of_a_missing_thread_panics() {
 // What panics when it is dropped
 
 #[test]
-fn a_result_that_nobody_receives_may_panic_in_its_drop() {
+fn unreceived_result_may_panic_in_drop() {
     for _ in 0..50 {
         let ended = AtomicUsize::new(0);
         let (let_go, wait_for) = bounded::<()>(0);
@@ -396,7 +396,7 @@ fn a_result_that_nobody_receives_may_panic_in_its_drop() {
 }
 
 #[test]
-fn what_a_worker_owns_may_panic_in_its_drop() {
+fn captures_of_worker_may_panic_in_drop() {
     let ended = AtomicUsize::new(0);
     assert_panics("owned", || {
         scope::<_, io::Error>(|s| {
@@ -413,7 +413,7 @@ fn what_a_worker_owns_may_panic_in_its_drop() {
 }
 
 #[test]
-fn what_a_worker_that_is_not_run_owns_may_panic_in_its_drop() {
+fn captures_of_refused_work_may_panic_in_drop() {
     let (ctx, cancel) = Context::background().with_cancel();
     cancel.cancel();
     let owned = Bomb("owned");
@@ -442,7 +442,7 @@ fn what_a_worker_that_is_not_run_owns_may_panic_in_its_drop() {
 }
 
 #[test]
-fn what_f_returns_may_panic_in_its_drop() {
+fn result_of_f_may_panic_in_drop() {
     assert_panics("value", || {
         scope(|s| {
             s.spawn(|_| Err::<(), _>(io::Error::other("lost")));
@@ -458,7 +458,7 @@ fn what_f_returns_may_panic_in_its_drop() {
 }
 
 #[test]
-fn errors_that_are_not_returned_may_panic_in_their_drop() {
+fn later_errors_may_panic_in_drop() {
     for _ in 0..50 {
         assert_panics("error", || scope(fail_together));
         assert_panics("error", || {
@@ -471,7 +471,7 @@ fn errors_that_are_not_returned_may_panic_in_their_drop() {
 }
 
 #[test]
-fn errors_that_a_panic_puts_aside_may_panic_in_their_drop() {
+fn errors_replaced_by_panic_may_panic_in_drop() {
     for _ in 0..50 {
         let ended = AtomicUsize::new(0);
         assert_panics("first", || {
@@ -491,7 +491,7 @@ fn errors_that_a_panic_puts_aside_may_panic_in_their_drop() {
 
 /// None of the errors is dropped before the value is.
 #[test]
-fn errors_may_panic_in_their_drop_after_what_f_returns() {
+fn errors_may_panic_in_drop_after_result_of_f() {
     assert_panics("value", || {
         Context::background().scope_all(|s| {
             fail_together(s);
@@ -501,14 +501,14 @@ fn errors_may_panic_in_their_drop_after_what_f_returns() {
 }
 
 #[test]
-fn errors_that_are_returned_are_not_dropped() {
+fn returned_errors_are_not_dropped() {
     let errors = Context::background().scope_all(fail_together).unwrap_err();
     assert_eq!(errors.len(), 4);
     errors.into_iter().for_each(mem::forget);
 }
 
 #[test]
-fn a_payload_may_panic_in_its_drop() {
+fn payload_may_panic_in_drop() {
     let payload = panic_of(|| {
         scope::<(), io::Error>(|s| {
             for _ in 0..4 {
@@ -574,7 +574,7 @@ impl Drop for Groups<'_> {
 }
 
 #[test]
-fn groups_may_run_in_a_drop_while_a_panic_is_on_its_way() {
+fn scope_runs_in_drop_during_panic() {
     let passed = AtomicUsize::new(0);
     assert_panics("outer", || {
         let _groups = Groups(&passed);

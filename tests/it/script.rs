@@ -12,7 +12,7 @@ use support::script;
 use support::LIMIT;
 
 #[test]
-fn scripts_of_several_threads_keep_the_contract() {
+fn corpus_scripts_keep_the_contract() {
     let dir = support::root().join("tests/corpus");
     let files = fs::read_dir(&dir).expect("the scripts are part of the tests");
     let mut scripts: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -44,7 +44,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_a_script(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn random_scripts_keep_the_contract(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         script::play(&bytes);
     }
 }

@@ -53,7 +53,7 @@ impl Slow {
 }
 
 #[test]
-fn it_keeps_the_function_from_running_and_says_so_once() {
+fn stop_and_wait_before_end_returns_true_once() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (tell, ran) = bounded::<()>(1);
     let after = ctx.after_func(move || tell.send(()).unwrap());
@@ -67,7 +67,7 @@ fn it_keeps_the_function_from_running_and_says_so_once() {
 }
 
 #[test]
-fn where_nothing_ends_it_has_nothing_to_wait_for() {
+fn stop_and_wait_on_background_returns_at_once() {
     for ctx in [Context::background(), Context::todo().without_cancel()] {
         let after = ctx.after_func(|| unreachable!());
         assert!(after.stop_and_wait());
@@ -76,7 +76,7 @@ fn where_nothing_ends_it_has_nothing_to_wait_for() {
 }
 
 #[test]
-fn after_a_stop_it_does_not_wait() {
+fn stop_and_wait_after_stop_does_not_wait() {
     in_time(|| {
         let (ctx, _cancel) = Context::background().with_cancel();
         let after = ctx.after_func(|| unreachable!());
@@ -86,7 +86,7 @@ fn after_a_stop_it_does_not_wait() {
 }
 
 #[test]
-fn it_waits_for_a_function_that_runs() {
+fn stop_and_wait_waits_for_running_callback() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (after, slow) = Slow::register(&ctx);
     cancel.cancel();
@@ -96,7 +96,7 @@ fn it_waits_for_a_function_that_runs() {
 }
 
 #[test]
-fn it_waits_for_a_function_that_has_yet_to_start() {
+fn stop_and_wait_waits_for_starting_callback() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (after, slow) = Slow::register(&ctx);
     cancel.cancel();
@@ -121,7 +121,7 @@ fn it_waits_for_a_function_that_has_yet_to_start() {
 }
 
 #[test]
-fn it_waits_whatever_ended_the_context() {
+fn stop_and_wait_waits_whatever_ended_context() {
     // Done before.
     let (ctx, cancel) = Context::background().with_cancel();
     cancel.cancel();
@@ -149,7 +149,7 @@ fn it_waits_whatever_ended_the_context() {
 }
 
 #[test]
-fn any_number_of_threads_may_wait() {
+fn stop_and_wait_on_many_threads_all_wait() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (after, slow) = Slow::register(&ctx);
     let start = Barrier::new(9);
@@ -166,7 +166,7 @@ fn any_number_of_threads_may_wait() {
 }
 
 #[test]
-fn of_any_number_of_threads_one_keeps_it_from_running() {
+fn stop_and_wait_on_many_threads_returns_true_once() {
     for _ in 0..200 {
         let (ctx, _cancel) = Context::background().with_cancel();
         let after = ctx.after_func(|| unreachable!());
@@ -185,7 +185,7 @@ fn of_any_number_of_threads_one_keeps_it_from_running() {
 }
 
 #[test]
-fn against_a_cancellation_either_it_is_stopped_or_it_has_run() {
+fn stop_and_wait_racing_cancel_stops_or_has_run() {
     for _ in 0..2000 {
         let (ctx, cancel) = Context::background().with_cancel();
         let ran = Arc::new(AtomicBool::new(false));
@@ -205,7 +205,7 @@ fn against_a_cancellation_either_it_is_stopped_or_it_has_run() {
 }
 
 #[test]
-fn from_inside_the_function_it_does_not_wait() {
+fn stop_and_wait_inside_callback_does_not_wait() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (hand, handed) = bounded::<Arc<AfterFunc>>(1);
     let (tell, told) = bounded(1);
@@ -223,7 +223,7 @@ fn from_inside_the_function_it_does_not_wait() {
 
 /// The captures of a function are dropped inside it, at its end.
 #[test]
-fn from_inside_a_drop_of_the_function_it_does_not_wait() {
+fn stop_and_wait_in_callback_drop_does_not_wait() {
     struct Waits(Receiver<Arc<AfterFunc>>, Sender<bool>);
     impl Drop for Waits {
         fn drop(&mut self) {
@@ -242,7 +242,7 @@ fn from_inside_a_drop_of_the_function_it_does_not_wait() {
 }
 
 #[test]
-fn from_inside_another_function_it_waits() {
+fn stop_and_wait_inside_other_callback_waits() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (after, slow) = Slow::register(&ctx);
     let (tell, told) = bounded(1);
@@ -256,7 +256,7 @@ fn from_inside_another_function_it_waits() {
 }
 
 #[test]
-fn when_it_returns_what_the_function_held_is_gone() {
+fn stop_and_wait_returns_after_drop_of_captures() {
     for fails in [false, true] {
         let (ctx, cancel) = Context::background().with_cancel();
         let held = Arc::new(());
@@ -279,7 +279,7 @@ fn when_it_returns_what_the_function_held_is_gone() {
 }
 
 #[test]
-fn a_function_that_panics_has_run() {
+fn stop_and_wait_waits_for_panicking_callback() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (start, started) = bounded(1);
     let (go, going) = bounded::<()>(1);
@@ -298,7 +298,7 @@ fn a_function_that_panics_has_run() {
 }
 
 #[test]
-fn it_does_not_wait_for_other_functions_of_the_context() {
+fn stop_and_wait_ignores_other_callbacks() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (go, going) = bounded::<()>(1);
     let blocked = ctx.after_func(move || going.recv().unwrap());
@@ -310,7 +310,7 @@ fn it_does_not_wait_for_other_functions_of_the_context() {
 }
 
 #[test]
-fn neither_a_stop_nor_a_drop_of_the_handle_waits() {
+fn stop_and_drop_do_not_wait_for_callback() {
     let (ctx, cancel) = Context::background().with_cancel();
     let (go, going) = bounded::<()>(1);
     let (tell, over) = bounded(1);
@@ -327,7 +327,7 @@ fn neither_a_stop_nor_a_drop_of_the_handle_waits() {
 
 /// What it is for: to take down what the function works on.
 #[test]
-fn after_it_nothing_touches_what_the_function_works_on() {
+fn stop_and_wait_synchronizes_with_callback() {
     for _ in 0..500 {
         let (ctx, cancel) = Context::background().with_cancel();
         let resource = Arc::new(Mutex::new(Some(Vec::new())));

@@ -94,7 +94,7 @@ fn counted(parent: &Context) -> (Context, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn roots_have_no_values() {
+fn root_has_no_values() {
     for root in [Context::background(), Context::todo()] {
         assert!(root.value(&Id(1)).is_none());
         let child = root.with_value(Id(1), "gopher".into());
@@ -105,7 +105,7 @@ fn roots_have_no_values() {
 }
 
 #[test]
-fn the_nearest_value_wins_and_the_outer_one_stays_as_it_was() {
+fn nearest_value_hides_outer_one() {
     let outer = Context::background().with_value(Id(1), "outer".into());
     let (middle, _cancel) = outer.with_cancel();
     let inner = middle.with_value(Id(1), "inner".into());
@@ -118,7 +118,7 @@ fn the_nearest_value_wins_and_the_outer_one_stays_as_it_was() {
 }
 
 #[test]
-fn a_value_that_says_nothing_hides_the_outer_one() {
+fn none_value_hides_outer_one() {
     type Maybe = Only<Option<u32>>;
     let outer = Context::background().with_value(Maybe::key(), Some(1));
     let inner = outer.with_value(Maybe::key(), None);
@@ -126,7 +126,7 @@ fn a_value_that_says_nothing_hides_the_outer_one() {
 }
 
 #[test]
-fn a_value_of_a_child_is_seen_by_neither_parent_nor_siblings() {
+fn child_value_is_not_seen_by_parent_or_siblings() {
     let (parent, _cancel) = Context::background().with_cancel();
     let sibling = parent.with_value(Id(2), "sibling".into());
     let child = parent.with_value(Id(1), "child".into());
@@ -139,7 +139,7 @@ fn a_value_of_a_child_is_seen_by_neither_parent_nor_siblings() {
 }
 
 #[test]
-fn what_is_changed_behind_a_lock_is_seen_by_all() {
+fn mutex_value_change_is_seen_by_all() {
     type Log = Only<Mutex<Vec<u32>>>;
     let parent = Context::background().with_value(Log::key(), Mutex::default());
     let (child, _cancel) = parent.with_cancel();
@@ -155,7 +155,7 @@ fn what_is_changed_behind_a_lock_is_seen_by_all() {
 }
 
 #[test]
-fn an_atomic_is_shared_between_threads() {
+fn atomic_value_is_shared_between_threads() {
     type Hits = Only<AtomicU32>;
     let ctx = Context::background().with_value(Hits::key(), AtomicU32::new(0));
     thread::scope(|s| {
@@ -174,7 +174,7 @@ fn an_atomic_is_shared_between_threads() {
 }
 
 #[test]
-fn keys_of_two_types_never_meet() {
+fn keys_of_different_types_are_different() {
     let ctx = Context::background()
         .with_value(Id(1), "id".into())
         .with_value(Port(1), "port".into())
@@ -190,7 +190,7 @@ fn keys_of_two_types_never_meet() {
 }
 
 #[test]
-fn two_instances_of_a_generic_key_are_two_types() {
+fn generic_keys_of_different_types_are_different() {
     let ctx = Context::background()
         .with_value(Only::key(), 1_u32)
         .with_value(Only::key(), "one");
@@ -200,7 +200,7 @@ fn two_instances_of_a_generic_key_are_two_types() {
 }
 
 #[test]
-fn the_variants_of_an_enum_are_keys_of_their_own() {
+fn enum_variants_are_different_keys() {
     let ctx = Context::background()
         .with_value(Setting::Colour, 1)
         .with_value(Setting::Header("Accept"), 2)
@@ -215,7 +215,7 @@ fn the_variants_of_an_enum_are_keys_of_their_own() {
 }
 
 #[test]
-fn keys_are_equal_if_they_say_so() {
+fn keys_are_compared_with_eq() {
     let ctx = Context::background()
         .with_value(Caseless("accept"), 1)
         .with_value(Caseless("HOST"), 2);
@@ -227,7 +227,7 @@ fn keys_are_equal_if_they_say_so() {
 }
 
 #[test]
-fn every_one_of_many_values_is_found() {
+fn many_values_are_all_found() {
     let ctx = (0..200).fold(Context::background(), |ctx, n| {
         let ctx = ctx.with_value(Id(n), n.to_string());
         let layered = match n % 3 {
@@ -244,7 +244,7 @@ fn every_one_of_many_values_is_found() {
 }
 
 #[test]
-fn a_value_is_found_once_the_context_is_done() {
+fn value_is_found_on_done_context() {
     let parent = Context::background().with_value(Id(1), "gopher".into());
     let (cancelled, cancel) = parent.with_cancel();
     let below = cancelled.with_value(Id(2), "below".into());
@@ -260,7 +260,7 @@ fn a_value_is_found_once_the_context_is_done() {
 }
 
 #[test]
-fn a_value_is_found_through_without_cancel() {
+fn value_is_found_through_without_cancel() {
     let (ctx, cancel) = Context::background()
         .with_value(Id(1), "gopher".into())
         .with_cancel();
@@ -275,7 +275,7 @@ fn a_value_is_found_through_without_cancel() {
 }
 
 #[test]
-fn a_context_with_a_value_is_done_with_the_one_below_it() {
+fn value_context_is_done_with_parent() {
     let (parent, cancel) = Context::background().with_cancel_cause();
     let ctx = parent.with_value(Id(1), "gopher".into());
     let (child, _cancel) = ctx.with_cancel();
@@ -289,7 +289,7 @@ fn a_context_with_a_value_is_done_with_the_one_below_it() {
 }
 
 #[test]
-fn a_value_is_shared_and_never_copied() {
+fn value_is_shared_not_copied() {
     struct Unclonable(u32);
     type Shared = Only<Unclonable>;
     fn of(ctx: &Context) -> &Unclonable {
@@ -316,7 +316,7 @@ fn a_value_is_shared_and_never_copied() {
 }
 
 #[test]
-fn a_value_is_dropped_once_when_its_last_handle_goes() {
+fn value_is_dropped_once_with_last_handle() {
     let (ctx, drops) = counted(&Context::background());
     let clone = ctx.clone();
     let (child, cancel) = ctx.with_cancel();
@@ -332,7 +332,7 @@ fn a_value_is_dropped_once_when_its_last_handle_goes() {
 }
 
 #[test]
-fn a_child_takes_its_own_values_along_and_leaves_its_parents() {
+fn child_drop_drops_only_its_own_values() {
     let (parent, of_parent) = counted(&Context::background());
     let (child, of_child) = counted(&parent);
     let (sibling, of_sibling) = counted(&parent);
@@ -347,7 +347,7 @@ fn a_child_takes_its_own_values_along_and_leaves_its_parents() {
 }
 
 #[test]
-fn a_hidden_value_lives_as_long_as_the_one_that_hides_it() {
+fn hidden_value_lives_as_long_as_hiding_one() {
     let (outer, of_outer) = counted(&Context::background());
     let (inner, of_inner) = counted(&outer);
     drop(outer);
@@ -358,7 +358,7 @@ fn a_hidden_value_lives_as_long_as_the_one_that_hides_it() {
 }
 
 #[test]
-fn receivers_and_callbacks_hold_no_values() {
+fn receivers_and_callbacks_keep_no_values_alive() {
     let (parent, cancel) = Context::background().with_cancel();
     let (ctx, drops) = counted(&parent);
     let done = ctx.done();
@@ -371,7 +371,7 @@ fn receivers_and_callbacks_hold_no_values() {
 }
 
 #[test]
-fn a_key_is_dropped_with_its_value() {
+fn key_is_dropped_with_its_value() {
     struct Own(Counted);
     impl PartialEq for Own {
         fn eq(&self, other: &Own) -> bool {
@@ -396,7 +396,7 @@ fn a_key_is_dropped_with_its_value() {
 }
 
 #[test]
-fn handles_that_go_on_many_threads_at_once_drop_a_value_once() {
+fn concurrent_handle_drops_drop_value_once() {
     for _ in 0..200 {
         let (ctx, drops) = counted(&Context::background());
         thread::scope(|s| {

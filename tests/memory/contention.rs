@@ -96,7 +96,7 @@ fn assert_nothing_is_left(what: &str, mut act: impl FnMut()) {
 }
 
 #[test]
-fn a_crowded_context_leaves_nothing_behind() {
+fn contended_context_frees_all_memory() {
     in_child_alone(test_name!(), || {
         let (lasting, _cancel) = new(&Context::background());
         assert_nothing_is_left("children of one that stays", || crowd(&lasting, 20_000));

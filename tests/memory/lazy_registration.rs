@@ -92,7 +92,7 @@ fn wait_for_callbacks(pending: &Arc<()>) {
 }
 
 #[test]
-fn what_nobody_has_looked_at_costs_nothing_and_leaves_nothing() {
+fn unregistered_child_costs_parent_nothing() {
     in_child_alone(test_name!(), || {
         let (parent, _cancel) = Context::background().with_cancel();
         // So that there is a table, which is not given back as a whole.

@@ -34,7 +34,7 @@ fn merge(server: &Context, round: usize) {
 }
 
 #[test]
-fn a_million_merges_leave_nothing_behind_in_a_context_that_stays() {
+fn million_merges_leave_nothing_in_parent() {
     in_child_alone(test_name!(), || {
         let (server, _cancel) = Context::background().with_cancel();
         // One that stays, or the table would be given back whenever it is empty.

@@ -26,7 +26,7 @@ impl Key for Number {
 }
 
 #[test]
-fn a_million_short_children_leave_nothing_with_their_parent() {
+fn million_children_leave_nothing_in_parent() {
     in_child_alone(test_name!(), || {
         let (parent, cancel) = Context::background()
             .with_value(Number, "none".into())

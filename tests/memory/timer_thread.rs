@@ -16,7 +16,7 @@ use crate::allocated_bytes;
 const COUNT: usize = 100_000;
 
 #[test]
-fn a_hundred_thousand_timeouts_take_one_thread_and_leave_nothing() {
+fn timeouts_100000_use_one_thread_and_free_memory() {
     in_child_alone(test_name!(), || {
         let background = Context::background();
         let mut threads = thread_names();

@@ -100,7 +100,7 @@ fn custom_nested_answers_value() {
 }
 
 #[test]
-fn custom_nested_hands_on_done() {
+fn custom_nested_passes_done_through() {
     with_nested(test_name!(), |nested| {
         let done = nested.outermost.done();
         assert!(!is_closed(&done));
@@ -111,7 +111,7 @@ fn custom_nested_hands_on_done() {
 }
 
 #[test]
-fn custom_nested_is_printed() {
+fn custom_nested_is_displayed() {
     with_nested(test_name!(), |nested| {
         let shell = std::any::type_name::<PassThrough>();
         assert_eq!(nested.outermost.to_string(), shell);

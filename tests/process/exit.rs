@@ -15,7 +15,7 @@ use support::process::{child_variant, say};
 use support::{test_name, HOUR};
 
 #[test]
-fn a_process_ends_with_its_own_code_while_timers_and_callbacks_are_pending() {
+fn exit_code_is_kept_with_pending_timers() {
     let ends: [(&str, fn(&Context, &CancelFunc), i32); 6] = [
         ("return", |_, _| {}, 0),
         ("exit", |_, _| exit(7), 7),

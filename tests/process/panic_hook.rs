@@ -33,7 +33,7 @@ fn blow_up() -> ! {
 }
 
 #[test]
-fn a_panic_hook_may_use_contexts_whoever_panics() {
+fn panic_hook_can_use_contexts() {
     in_child(test_name!(), || {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {

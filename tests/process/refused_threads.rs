@@ -71,7 +71,7 @@ fn start_timer() {
 }
 
 #[test]
-fn deadlines_without_a_thread_are_kept_when_the_next_one_gets_it() {
+fn deadline_refused_fires_after_next_deadline() {
     alone(test_name!(), || {
         let refusal = Refusal::begin();
         let (soon, _cancel) = Context::background().with_timeout_cause(SOON, "too slow");
@@ -293,7 +293,7 @@ fn callback_that_ends_retries_refused_timer() {
 }
 
 #[test]
-fn a_callback_without_a_thread_runs_as_soon_as_there_is_one() {
+fn callback_refused_runs_once_threads_are_allowed() {
     alone(test_name!(), || {
         start_timer();
         let (ctx, cancel) = Context::background().with_cancel();
@@ -326,7 +326,7 @@ fn a_callback_without_a_thread_runs_as_soon_as_there_is_one() {
 }
 
 #[test]
-fn a_callback_waits_for_the_thread_of_deadlines_if_that_is_refused_too() {
+fn callback_refused_with_timer_runs_with_timer() {
     alone(test_name!(), || {
         let (ctx, cancel) = Context::background().with_cancel();
         let (ran, runs) = bounded(1);
@@ -355,7 +355,7 @@ impl CustomContext for Channel {
 }
 
 #[test]
-fn a_custom_context_without_a_thread_is_watched_as_soon_as_there_is_one() {
+fn watch_refused_starts_once_threads_are_allowed() {
     alone(test_name!(), || {
         start_timer();
         let [(end_early, early), (end_late, late)] = [bounded::<()>(0), bounded(0)];
@@ -380,7 +380,7 @@ fn a_custom_context_without_a_thread_is_watched_as_soon_as_there_is_one() {
 }
 
 #[test]
-fn a_worker_without_a_thread_is_an_error_that_ends_its_group() {
+fn spawn_refused_is_error_that_cancels_scope() {
     alone(test_name!(), || {
         let ran: Result<(), io::Error> = Context::background().scope(|s| {
             let other = s.spawn(|ctx| {
@@ -404,7 +404,7 @@ fn a_worker_without_a_thread_is_an_error_that_ends_its_group() {
 
 #[cfg(feature = "signal")]
 #[test]
-fn a_context_for_signals_without_a_thread_is_an_error_and_catches_none() {
+fn notify_start_refused_is_error_and_catches_none() {
     use go_context::signal::{NotifyContext, SIGTERM};
     use rustix::process::Signal;
     use support::process::{kill_self, say};

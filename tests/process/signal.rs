@@ -51,7 +51,7 @@ fn assert_no_cause(ctx: &Context) {
 }
 
 #[test]
-fn a_signal_wakes_all_who_wait() {
+fn signal_wakes_all_waiters() {
     let process = child(test_name!(), || {
         let (ctx, _stop) = start(&[SIGINT, SIGTERM]);
         let (grandchild, _cancel) = ctx.with_cancel();
@@ -80,7 +80,7 @@ fn a_signal_wakes_all_who_wait() {
 }
 
 #[test]
-fn the_second_signal_kills() {
+fn second_signal_kills() {
     let process = child(test_name!(), || {
         let (ctx, _stop) = NotifyContext::new().start(&Context::background()).unwrap();
         say("ready");
@@ -98,7 +98,7 @@ fn the_second_signal_kills() {
 
 /// Also when it comes the very moment the context can be seen to be done, and its children not yet.
 #[test]
-fn the_next_signal_kills_as_soon_as_the_context_is_done() {
+fn next_signal_kills_once_context_is_done() {
     for _ in 0..3 {
         let process = child(test_name!(), || {
             let (ctx, _stop) = NotifyContext::new().start(&Context::background()).unwrap();
@@ -119,7 +119,7 @@ fn the_next_signal_kills_as_soon_as_the_context_is_done() {
 }
 
 #[test]
-fn with_keep_catching_later_signals_do_nothing() {
+fn keep_catching_ignores_later_signals() {
     let process = child(test_name!(), || {
         let (ctx, stop) = start_to_keep(&[SIGINT, SIGTERM]);
         say("ready");
@@ -152,7 +152,7 @@ fn with_keep_catching_later_signals_do_nothing() {
 }
 
 #[test]
-fn stop_brings_the_default_back() {
+fn stop_restores_default() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::USR1] {
         let process = child(test_name!(), || {
             let all = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
@@ -174,7 +174,7 @@ fn stop_brings_the_default_back() {
 }
 
 #[test]
-fn dropping_the_function_brings_the_default_back() {
+fn stop_func_drop_restores_default() {
     for _ in 0..2 {
         let process = child(test_name!(), || {
             let (kept, stop) = start_to_keep(&[SIGINT]);
@@ -192,7 +192,7 @@ fn dropping_the_function_brings_the_default_back() {
 }
 
 #[test]
-fn a_signal_that_does_nothing_by_default_does_nothing_after_it() {
+fn harmless_signal_stays_harmless_after_stop() {
     in_child(test_name!(), || {
         let (ctx, _stop) = start(&[SIGWINCH]);
         raise(SIGWINCH).unwrap();
@@ -207,7 +207,7 @@ fn a_signal_that_does_nothing_by_default_does_nothing_after_it() {
 }
 
 #[test]
-fn a_signal_has_its_own_action_when_nobody_catches_it_any_more() {
+fn default_action_returns_after_last_stop() {
     let process = child(test_name!(), || {
         let (first, stop_first) = start_to_keep(&[SIGINT]);
         let (second, stop_second) = start_to_keep(&[SIGINT, SIGTERM]);
@@ -237,7 +237,7 @@ fn a_signal_has_its_own_action_when_nobody_catches_it_any_more() {
 }
 
 #[test]
-fn one_signal_is_given_back_while_another_is_caught() {
+fn one_signal_is_released_while_other_is_caught() {
     let process = child(test_name!(), || {
         let (_both, stop_both) = start(&[SIGINT, SIGTERM]);
         let (_one, _stop_one) = start_to_keep(&[SIGINT]);
@@ -252,7 +252,7 @@ fn one_signal_is_given_back_while_another_is_caught() {
 }
 
 #[test]
-fn contexts_come_one_after_another() {
+fn notify_contexts_follow_each_other() {
     let process = child(test_name!(), || {
         for round in 0..20 {
             let signal = [SIGINT, SIGUSR1, SIGTERM][round % 3];
@@ -275,7 +275,7 @@ fn contexts_come_one_after_another() {
 }
 
 #[test]
-fn after_the_parent_has_cancelled_a_signal_kills() {
+fn signal_kills_after_parent_cancel() {
     let process = child(test_name!(), || {
         let files = file_count();
         let (parent, cancel) = Context::background().with_cancel_cause();
@@ -294,7 +294,7 @@ fn after_the_parent_has_cancelled_a_signal_kills() {
 }
 
 #[test]
-fn a_deadline_of_the_parent_ends_it_too() {
+fn parent_deadline_ends_notify_context() {
     let process = child(test_name!(), || {
         let files = file_count();
         let soon = Duration::from_millis(5);
@@ -312,7 +312,7 @@ fn a_deadline_of_the_parent_ends_it_too() {
 }
 
 #[test]
-fn under_a_parent_that_is_done_nothing_is_caught() {
+fn start_on_done_parent_catches_nothing() {
     let process = child(test_name!(), || {
         let (parent, cancel) = Context::background().with_cancel_cause();
         cancel.cancel("closing time");
@@ -328,7 +328,7 @@ fn under_a_parent_that_is_done_nothing_is_caught() {
 }
 
 #[test]
-fn with_keep_catching_signals_are_caught_whatever_has_cancelled() {
+fn keep_catching_catches_after_parent_cancel() {
     let process = child(test_name!(), || {
         let (parent, cancel) = Context::background().with_cancel();
         let keep = NotifyContext::new().keep_catching();
@@ -351,7 +351,7 @@ fn with_keep_catching_signals_are_caught_whatever_has_cancelled() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_signal_that_was_ignored_is_ignored_again() {
+fn ignored_signal_is_ignored_again_after_stop() {
     let ignoring = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"];
     let process = child_of(&ignoring, test_name!(), || {
         raise(SIGHUP).unwrap();
@@ -374,7 +374,7 @@ fn a_signal_that_was_ignored_is_ignored_again() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_handler_that_was_there_before_goes_on() {
+fn earlier_handler_still_runs() {
     in_child(test_name!(), || {
         let theirs = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGUSR1, theirs.clone()).unwrap();
@@ -395,7 +395,7 @@ fn a_handler_that_was_there_before_goes_on() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_real_time_signal_ends_the_process_with_a_status() {
+fn real_time_signal_exits_with_status() {
     const SIGNAL: i32 = 42;
     let process = child(test_name!(), || {
         let (ctx, _stop) = start(&[SIGNAL]);
@@ -412,7 +412,7 @@ fn a_real_time_signal_ends_the_process_with_a_status() {
 }
 
 #[test]
-fn what_cannot_be_caught_is_an_error() {
+fn start_with_uncatchable_signal_is_error() {
     let process = child(test_name!(), || {
         let files = file_count();
         let forbidden = [
@@ -454,7 +454,7 @@ fn assert_refused(signals: &[i32], text: &str) {
 }
 
 #[test]
-fn without_file_descriptors_it_is_an_error_and_nothing_is_caught() {
+fn start_without_file_descriptors_is_error() {
     let limited = ["sh", "-c", "trap '' HUP; ulimit -n 50; exec \"$@\"", "sh"];
     let process = child_of(&limited, test_name!(), || {
         let (ctx, _stop) = start_to_keep(&[SIGTERM]);
@@ -499,7 +499,7 @@ impl CustomContext for Refuses {
 }
 
 #[test]
-fn if_the_parent_panics_nothing_is_caught() {
+fn start_with_panicking_parent_catches_nothing() {
     let process = child(test_name!(), || {
         let (_open, done) = bounded(0);
         let parent = Context::custom(Refuses(done));
@@ -514,7 +514,7 @@ fn if_the_parent_panics_nothing_is_caught() {
 }
 
 #[test]
-fn a_signal_listed_twice_counts_once() {
+fn signal_listed_twice_counts_once() {
     let process = child(test_name!(), || {
         let (ctx, _stop) = start(&[SIGQUIT, SIGINT, SIGQUIT, SIGINT, SIGINT]);
         let text = "signal.NotifyContext(context.Background, [quit interrupt])";
@@ -530,7 +530,7 @@ fn a_signal_listed_twice_counts_once() {
 }
 
 #[test]
-fn the_cause_tells_one_of_the_signals() {
+fn cause_is_one_of_the_signals() {
     in_child(test_name!(), || {
         let all = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
         for _ in 0..20 {
@@ -589,7 +589,7 @@ const ENDS: [fn(); 6] = [
 
 #[test]
 #[cfg(target_os = "linux")]
-fn no_thread_and_no_file_is_left() {
+fn notify_context_leaves_no_thread_and_no_file() {
     in_child(test_name!(), || {
         let (files, own) = (file_count(), thread_names().len());
         for number in 0..204 {
@@ -608,7 +608,7 @@ fn no_thread_and_no_file_is_left() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn each_context_has_a_thread_and_a_few_files_while_it_catches() {
+fn notify_context_has_one_thread_and_few_files() {
     let process = child(test_name!(), || {
         let before = file_count();
         let contexts: Vec<_> = (0..200).map(|_| start(&[SIGINT, SIGTERM])).collect();
@@ -634,7 +634,7 @@ fn each_context_has_a_thread_and_a_few_files_while_it_catches() {
 
 /// `stop` may be called from anywhere.
 #[test]
-fn stop_is_called_from_callbacks() {
+fn stop_can_be_called_from_callbacks() {
     in_child(test_name!(), || {
         for keep in [false, true] {
             let (ctx, stop) = match keep {
@@ -661,7 +661,7 @@ fn stop_is_called_from_callbacks() {
 
 /// What keeps a context alive may well be owned by a callback of its own.
 #[test]
-fn the_function_is_dropped_in_a_callback_of_its_own_context() {
+fn stop_func_can_be_dropped_in_own_callback() {
     in_child(test_name!(), || {
         for keep in [false, true] {
             let (ctx, stop) = match keep {
@@ -726,7 +726,7 @@ impl CustomContext for Stops {
 /// The thread that waits for signals runs no code of others: that may call `stop`, which waits for
 /// this thread.
 #[test]
-fn what_a_signal_has_called_off_may_stop() {
+fn custom_unregister_can_call_stop() {
     in_child(test_name!(), || {
         for keep in [false, true] {
             let (ctx, stop) = match keep {
@@ -745,7 +745,7 @@ fn what_a_signal_has_called_off_may_stop() {
 
 /// A signal that comes while the catching ends is received or has its own action.
 #[test]
-fn no_signal_is_lost_while_many_are_let_go() {
+fn signal_is_not_lost_during_many_stops() {
     // Letting go of so many takes a while, for the first as for all.
     const ALL: [i32; 15] = [
         SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM, SIGPROF, SIGVTALRM,
@@ -773,7 +773,7 @@ fn no_signal_is_lost_while_many_are_let_go() {
 }
 
 #[test]
-fn a_context_prints_around_its_parent() {
+fn notify_context_displays_parent() {
     #[derive(PartialEq, Eq)]
     struct User;
     impl Key for User {
@@ -830,7 +830,7 @@ fn a_context_prints_around_its_parent() {
 }
 
 #[test]
-fn signals_are_called_as_in_go() {
+fn signals_display_as_in_go() {
     use signal_hook::consts::{
         SIGABRT, SIGBUS, SIGIO, SIGPIPE, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU,
     };
@@ -869,7 +869,7 @@ fn signals_are_called_as_in_go() {
 }
 
 #[test]
-fn a_received_signal_is_an_error_with_a_source() {
+fn received_is_error_with_source() {
     in_child(test_name!(), || {
         let texts = [
             (SIGINT, "interrupt signal received"),
@@ -894,7 +894,7 @@ fn a_received_signal_is_an_error_with_a_source() {
 }
 
 #[test]
-fn the_handles_go_to_other_threads() {
+fn signal_handles_are_send_and_sync() {
     fn is_shared<T: Send + Sync + 'static>() {}
     is_shared::<StopFunc>();
     is_shared::<NotifyContext>();

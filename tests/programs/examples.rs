@@ -58,7 +58,7 @@ fn run_with_longer_seconds(example: &str, check: impl Fn(&[String]) -> bool) {
 }
 
 #[test]
-fn values_shows_what_is_found_and_what_is_not() {
+fn values_prints_found_and_missing_keys() {
     let ended = run("values", [""; 0]);
     assert_eq!(ended.code, Some(0));
     let lines = ended.lines();
@@ -78,7 +78,7 @@ fn values_shows_what_is_found_and_what_is_not() {
 }
 
 #[test]
-fn pool_prints_the_words_that_are_used_most() {
+fn pool_prints_most_frequent_words() {
     let dir = TempDir::new();
     let files: Vec<_> = (1..=40)
         .map(|number| dir.join(number.to_string()))
@@ -105,7 +105,7 @@ fn pool_prints_the_words_that_are_used_most() {
 }
 
 #[test]
-fn pool_stops_at_a_file_that_it_cannot_read() {
+fn pool_unreadable_file_is_error() {
     let dir = TempDir::new();
     let endless = dir.join("endless");
     File::create(&endless).unwrap().set_len(ENDLESS).unwrap();
@@ -117,7 +117,7 @@ fn pool_stops_at_a_file_that_it_cannot_read() {
 }
 
 #[test]
-fn pool_prints_what_it_has_when_the_time_is_over() {
+fn pool_timeout_prints_what_it_has() {
     let dir = TempDir::new();
     let (short, endless) = (dir.join("short"), dir.join("endless"));
     fs::write(&short, "word").unwrap();
@@ -132,7 +132,7 @@ fn pool_prints_what_it_has_when_the_time_is_over() {
 }
 
 #[test]
-fn pool_says_what_is_wrong_with_its_options() {
+fn pool_wrong_options_are_errors() {
     for args in [&["--workers", "0", "a"][..], &["--nonsense"], &[]] {
         let ended = run("pool", args);
         assert_eq!(ended.code, Some(2));
@@ -144,7 +144,7 @@ fn pool_says_what_is_wrong_with_its_options() {
 }
 
 #[test]
-fn digest_prints_the_digest_of_every_file() {
+fn digest_prints_every_file() {
     let dir = TempDir::new();
     fs::create_dir_all(dir.join("sub/deeper/empty")).unwrap();
     fs::write(dir.join("nothing"), "").unwrap();
@@ -184,7 +184,7 @@ fn digest_prints_each_of_many_files_once() {
 }
 
 #[test]
-fn digest_prints_nothing_for_an_empty_directory() {
+fn digest_of_empty_directory_prints_nothing() {
     let dir = TempDir::new();
     let ended = finish(digest(&dir).arg("."));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -194,7 +194,7 @@ fn digest_prints_nothing_for_an_empty_directory() {
 }
 
 #[test]
-fn digest_takes_a_single_file_and_a_name_like_an_option() {
+fn digest_takes_file_and_name_like_an_option() {
     let dir = TempDir::new();
     fs::write(dir.join("--help"), "abc").unwrap();
     let ended = finish(digest(&dir).args(["--", "--help"]));
@@ -252,7 +252,7 @@ fn digest_prints_names_byte_by_byte() {
 
 #[cfg(unix)]
 #[test]
-fn digest_skips_what_is_no_regular_file_and_follows_no_link() {
+fn digest_skips_special_files_and_links() {
     use std::os::unix::{fs::symlink, net::UnixListener};
 
     let dir = TempDir::new();
@@ -270,7 +270,7 @@ fn digest_skips_what_is_no_regular_file_and_follows_no_link() {
 }
 
 #[test]
-fn digest_of_a_missing_directory_is_an_error() {
+fn digest_of_missing_directory_is_error() {
     let dir = TempDir::new();
     let ended = finish(digest(&dir).arg("nowhere"));
     assert_eq!(ended.code, Some(1));
@@ -281,7 +281,7 @@ fn digest_of_a_missing_directory_is_an_error() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn digest_tells_which_file_it_cannot_read() {
+fn digest_names_unreadable_file() {
     let dir = TempDir::new();
     // A regular file of which there is nothing at its start, not even for the superuser.
     let ended = finish(digest(&dir).arg("/proc/self/mem"));
@@ -293,7 +293,7 @@ fn digest_tells_which_file_it_cannot_read() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_first_error_stops_all_that_digest_works_on() {
+fn digest_first_error_stops_all() {
     let dir = TempDir::new();
     make_too_deep(&dir);
     fs::write(dir.join("abc"), "abc").unwrap();
@@ -312,7 +312,7 @@ fn the_first_error_stops_all_that_digest_works_on() {
 }
 
 #[test]
-fn digest_stops_when_the_time_is_over_and_prints_what_it_has() {
+fn digest_timeout_prints_what_it_has() {
     let dir = TempDir::new();
     make_endless(&dir.join("endless"));
     fs::write(dir.join("abc"), "abc").unwrap();
@@ -334,7 +334,7 @@ fn digest_stops_when_the_time_is_over_and_prints_what_it_has() {
 }
 
 #[test]
-fn a_timeout_that_digest_does_not_need_changes_nothing() {
+fn digest_unused_timeout_changes_nothing() {
     let dir = TempDir::new();
     fs::write(dir.join("abc"), "abc").unwrap();
     let ended = finish(digest(&dir).args(["--timeout", "1h", "."]));
@@ -343,7 +343,7 @@ fn a_timeout_that_digest_does_not_need_changes_nothing() {
 }
 
 #[test]
-fn digest_ends_at_once_where_there_is_no_time() {
+fn digest_zero_timeout_ends_at_once() {
     let dir = TempDir::new();
     make_endless(&dir.join("endless"));
     let ended = finish(digest(&dir).args(["--timeout=0s", "."]));
@@ -379,7 +379,7 @@ fn with_longer_limits(try_it: impl Fn(&str) -> bool) {
 }
 
 #[test]
-fn digest_ends_quietly_when_nobody_reads_on() {
+fn digest_closed_output_ends_quietly() {
     let dir = TempDir::new();
     // More than a pipe holds, so some is left to write when the reader has gone.
     fill(&dir, 1000);
@@ -401,7 +401,7 @@ fn digest_ends_quietly_when_nobody_reads_on() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn output_that_cannot_be_written_is_an_error() {
+fn digest_unwritable_output_is_error() {
     let dir = TempDir::new();
     fs::write(dir.join("abc"), "abc").unwrap();
     make_endless(&dir.join("endless"));
@@ -415,7 +415,7 @@ fn output_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn digest_explains_itself() {
+fn digest_help_prints_usage() {
     for help in ["-h", "--help"] {
         let ended = run("digest", [help]);
         assert_eq!(ended.code, Some(0));
@@ -427,7 +427,7 @@ fn digest_explains_itself() {
 }
 
 #[test]
-fn wrong_arguments_have_a_status_of_their_own() {
+fn digest_wrong_arguments_exit_with_2() {
     let wrong: [&[&str]; 8] = [
         &[],
         &["one", "two"],

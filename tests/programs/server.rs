@@ -180,7 +180,7 @@ fn get(args: &[&str]) -> (u16, String) {
 }
 
 #[test]
-fn it_answers() {
+fn server_answers() {
     let server = Server::start(&[]);
     assert_eq!(get(&[&server.url("/")]), (200, "hello".into()));
     assert_eq!(get(&[&server.url("/sleep?ms=1")]).0, 200);
@@ -195,7 +195,7 @@ fn it_answers() {
 }
 
 #[test]
-fn a_slow_handler_is_cut_at_the_servers_deadline() {
+fn slow_handler_ends_at_server_deadline() {
     let mut server = Server::start(&["--timeout", "200ms"]);
     let (status, body) = get(&[&server.url(&format!("/sleep?ms={TEN_MINUTES}"))]);
     assert_eq!((status, &*body), (504, "not done in 200ms"));
@@ -207,7 +207,7 @@ fn a_slow_handler_is_cut_at_the_servers_deadline() {
 }
 
 #[test]
-fn a_request_may_have_an_earlier_deadline_and_no_later_one() {
+fn request_deadline_can_only_be_earlier() {
     let server = Server::start(&["--timeout", "300ms"]);
     let sleep = server.url(&format!("/sleep?ms={TEN_MINUTES}"));
     let earlier = get(&["--header", "X-Timeout: 50m", &sleep]);
@@ -218,7 +218,7 @@ fn a_request_may_have_an_earlier_deadline_and_no_later_one() {
 }
 
 #[test]
-fn a_deadline_and_an_id_go_on_to_the_next_server() {
+fn relay_passes_deadline_and_id() {
     let mut upstream = Server::start(&["--timeout", "10m"]);
     let address = upstream.address.to_string();
     let mut server = Server::start(&["--timeout", "10m", "--upstream", &address]);
@@ -245,7 +245,7 @@ fn a_deadline_and_an_id_go_on_to_the_next_server() {
 }
 
 #[test]
-fn where_the_client_is_gone_work_stops_in_both_servers() {
+fn client_disconnect_stops_work_in_both_servers() {
     let mut upstream = Server::start(&["--timeout", "10m"]);
     let address = upstream.address.to_string();
     let mut server = Server::start(&["--timeout", "10m", "--upstream", &address]);
@@ -259,7 +259,7 @@ fn where_the_client_is_gone_work_stops_in_both_servers() {
 }
 
 #[test]
-fn a_drain_loses_no_request_that_was_accepted() {
+fn drain_loses_no_accepted_request() {
     // Most of the connections wait for a worker when the signal comes.
     let mut server = Server::start(&["--workers", "4", "--queue", "100", "--grace", "10m"]);
     let url = server.url("/sleep?ms=20");
@@ -274,7 +274,7 @@ fn a_drain_loses_no_request_that_was_accepted() {
 }
 
 #[test]
-fn a_drain_waits_for_no_connection_that_is_idle() {
+fn drain_does_not_wait_for_idle_connections() {
     let mut server = Server::start(&["--idle", "10m", "--grace", "10m"]);
     let mut stream = server.connect();
     stream
@@ -288,7 +288,7 @@ fn a_drain_waits_for_no_connection_that_is_idle() {
 }
 
 #[test]
-fn what_does_not_drain_in_time_is_cut() {
+fn drain_cuts_requests_after_grace() {
     let mut server = Server::start(&["--timeout", "20m", "--grace", "200ms"]);
     let client = start(&mut curl(&[
         &server.url(&format!("/sleep?ms={TEN_MINUTES}"))
@@ -301,7 +301,7 @@ fn what_does_not_drain_in_time_is_cut() {
 }
 
 #[test]
-fn a_second_signal_kills() {
+fn second_signal_kills_server() {
     let mut server = Server::start(&["--timeout", "20m", "--grace", "10m"]);
     let client = start(&mut curl(&[
         &server.url(&format!("/sleep?ms={TEN_MINUTES}"))
@@ -320,7 +320,7 @@ fn a_second_signal_kills() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_nothing_else_is_said() {
+fn malformed_request_is_refused() {
     let server = Server::start(&[]);
     let long = "x".repeat(20_000);
     let many = "A: b\r\n".repeat(65);
@@ -372,7 +372,7 @@ fn length(host: &str, header: &str) -> String {
 }
 
 #[test]
-fn a_request_that_does_not_come_to_its_end_is_refused() {
+fn incomplete_request_is_refused() {
     let server = Server::start(&["--transfer", "100ms"]);
     let answer = server.ask(b"GET / HTTP/1.1\r\nHost:");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
@@ -381,7 +381,7 @@ fn a_request_that_does_not_come_to_its_end_is_refused() {
 }
 
 #[test]
-fn requests_may_follow_each_other_and_come_in_any_pieces() {
+fn requests_can_be_pipelined_in_any_pieces() {
     let server = Server::start(&[]);
     let two = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc\
                GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -398,7 +398,7 @@ fn requests_may_follow_each_other_and_come_in_any_pieces() {
 }
 
 #[test]
-fn a_handler_that_panics_harms_nobody_else() {
+fn handler_panic_is_contained() {
     let server = Server::start(&["--workers", "1"]);
     for _ in 0..3 {
         assert_eq!(get(&[&server.url("/panic")]).0, 500);
@@ -407,7 +407,7 @@ fn a_handler_that_panics_harms_nobody_else() {
 }
 
 #[test]
-fn a_thousand_connections_at_once_are_served_or_refused() {
+fn thousand_connections_are_served_or_refused() {
     const CLIENTS: usize = 1000;
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit {
@@ -453,7 +453,7 @@ fn a_thousand_connections_at_once_are_served_or_refused() {
 
 /// Where there is `wrk`; it comes with many systems, and with none by itself.
 #[test]
-fn it_bears_a_load() {
+fn server_bears_load() {
     // More workers than connections: one that is idle has to make room for one that waits.
     let server = Server::start(&["--workers", "32"]);
     let mut wrk = Command::new("wrk");
@@ -481,7 +481,7 @@ fn fill(stream: &mut TcpStream) {
 }
 
 #[test]
-fn who_does_not_read_its_answers_is_dropped() {
+fn client_not_reading_is_dropped() {
     let mut server = Server::start(&["--workers", "1", "--transfer", "300ms"]);
     let mut greedy = server.connect();
     fill(&mut greedy);
@@ -491,7 +491,7 @@ fn who_does_not_read_its_answers_is_dropped() {
 }
 
 #[test]
-fn who_does_not_read_its_answers_is_cut_like_others() {
+fn drain_cuts_client_not_reading() {
     let mut server = Server::start(&["--transfer", "10m", "--grace", "200ms"]);
     let mut greedy = server.connect();
     fill(&mut greedy);
@@ -500,7 +500,7 @@ fn who_does_not_read_its_answers_is_cut_like_others() {
 }
 
 #[test]
-fn a_drain_does_not_wait_long_for_a_connection_that_says_nothing() {
+fn drain_waits_briefly_for_silent_connection() {
     let times = ["--idle", "10m", "--transfer", "10m", "--grace", "10m"];
     let mut server = Server::start(&times);
     let _silent = server.connect();
@@ -511,7 +511,7 @@ fn a_drain_does_not_wait_long_for_a_connection_that_says_nothing() {
 
 #[cfg(target_os = "linux")] // see the server
 #[test]
-fn a_drain_answers_what_only_the_kernel_has() {
+fn drain_answers_connections_in_backlog() {
     const REQUEST: &[u8] = b"GET /sleep?ms=5 HTTP/1.1\r\nHost: a\r\n\r\n";
     let times = ["--idle", "10m", "--grace", "10m"];
     let mut server = Server::start(&[&times[..], &["--workers", "64"]].concat());
@@ -568,7 +568,7 @@ fn idle_and_slow_connections_occupy_no_worker() {
 }
 
 #[test]
-fn a_server_that_is_too_busy_says_so() {
+fn busy_server_answers_503() {
     let mut server = Server::start(&["--workers", "1", "--queue", "1", "--timeout", "10m"]);
     let sleep = server.url(&format!("/sleep?ms={TEN_MINUTES}"));
     let mut clients = vec![start(&mut curl(&[&sleep]))];
@@ -592,7 +592,7 @@ fn a_server_that_is_too_busy_says_so() {
 }
 
 #[test]
-fn a_thousand_requests_of_curl_at_once_are_all_served() {
+fn thousand_curl_requests_are_all_served() {
     let mut server = Server::start(&["--workers", "16", "--queue", "1000"]);
     let url = server.url("/sleep?ms=5&n=[1-250]");
     let clients: Vec<_> = (0..4)
@@ -622,7 +622,7 @@ fn a_thousand_requests_of_curl_at_once_are_all_served() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_server_without_files_left_goes_on_when_there_are_some() {
+fn server_recovers_from_file_limit() {
     use rustix::process::prlimit;
 
     let mut server = Server::start(&["--workers", "4"]);
@@ -650,7 +650,7 @@ fn a_server_without_files_left_goes_on_when_there_are_some() {
 }
 
 #[test]
-fn every_answer_has_the_id_of_its_request() {
+fn answer_has_id_of_its_request() {
     let server = Server::start(&[]);
     let mut ids = Vec::new();
     for header in [
@@ -674,7 +674,7 @@ fn every_answer_has_the_id_of_its_request() {
 }
 
 #[test]
-fn connections_are_kept_and_closed_as_clients_wish() {
+fn connection_header_is_respected() {
     let server = Server::start(&[]);
     let url = server.url("/");
     let connects = |args: &[&str]| {
@@ -703,7 +703,7 @@ fn connections_are_kept_and_closed_as_clients_wish() {
 }
 
 #[test]
-fn a_client_may_ask_before_it_sends_a_body() {
+fn expect_100_continue_is_answered() {
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
     let server = Server::start(&[]);
     let mut stream = server.connect();
@@ -731,7 +731,7 @@ fn a_client_may_ask_before_it_sends_a_body() {
 }
 
 #[test]
-fn what_has_been_sent_by_who_sends_no_more_is_answered() {
+fn request_before_half_close_is_answered() {
     let server = Server::start(&[]);
     for (request, status) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "200"),
@@ -749,7 +749,7 @@ fn what_has_been_sent_by_who_sends_no_more_is_answered() {
 }
 
 #[test]
-fn an_upstream_server_that_misbehaves_is_not_believed() {
+fn misbehaving_upstream_is_bad_gateway() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = upstream.local_addr().unwrap().to_string();
     let server = Server::start(&["--timeout", "10m", "--upstream", &address]);
@@ -783,7 +783,7 @@ fn an_upstream_server_that_misbehaves_is_not_believed() {
 }
 
 #[test]
-fn options_are_checked() {
+fn wrong_options_exit_with_2() {
     let run = |args: &[&str]| {
         let output = start(
             server()

@@ -178,7 +178,7 @@ fn after_func_runs_while_one_per_worker_blocks() {
 }
 
 #[test]
-fn after_func_batch_runs_though_the_first_block() {
+fn after_func_batch_runs_even_if_the_first_block() {
     in_child_alone(test_name!(), || {
         let blocked = 16 * cores();
         let (ran, runs) = unbounded();

@@ -16,7 +16,7 @@ use support::{test_name, wait_until, HOUR, LIMIT};
 const COUNT: usize = 1000;
 
 #[test]
-fn callbacks_have_threads_only_while_they_need_them() {
+fn callback_threads_exist_only_while_needed() {
     in_child_alone(test_name!(), || {
         let before = thread_names().len();
         let registered = register();

@@ -101,7 +101,7 @@ fn assert_end((children, callbacks): Family) {
 }
 
 #[test]
-fn one_thread_watches_a_custom_context_as_long_as_there_is_someone_to_tell() {
+fn custom_is_watched_by_one_thread_while_needed() {
     in_child_alone(test_name!(), || {
         let before = thread_count();
 

@@ -211,7 +211,7 @@ fn after_func_blocked_then_serves_both_children() {
 }
 
 #[test]
-fn after_func_blocked_is_called_off_with_children() {
+fn after_func_blocked_is_stopped_with_children() {
     in_child_alone(test_name!(), || {
         for answer in [Answer::None, Answer::Stop] {
             let mut blocked = Blocked::new(answer);

@@ -14,7 +14,7 @@ use support::process::in_child_alone;
 use support::{test_name, LIMIT};
 
 #[test]
-fn a_group_leaves_no_thread_and_no_file() {
+fn scope_leaves_no_thread_and_no_file() {
     in_child_alone(test_name!(), || {
         let (threads, files) = (count("task"), count("fd"));
         let endings: [fn(Scope<'_, '_, io::Error>); 6] = [
