@@ -1,7 +1,7 @@
-//! A global allocator may wake a thread that cancels, under whatever lock memory is allocated. So a
-//! memory budget can end the work that exceeds it.
+//! A global allocator may wake a thread that cancels, whatever lock is held when memory is
+//! allocated. So a memory budget can end the work that exceeds it.
 //!
-//! The allocator is the whole process's, so there is one test here.
+//! The process has one global allocator, so this test has a binary of its own.
 
 use std::alloc::System;
 use std::io;
@@ -14,8 +14,8 @@ use go_context::{Context, Error};
 use support::{Name, HOUR};
 use tracking_allocator::{AllocationGroupId, AllocationRegistry, AllocationTracker, Allocator};
 
-/// Reports every allocation and deallocation to a tracker, on the thread that makes it, except those
-/// of the tracker itself.
+/// Reports every allocation and deallocation to a tracker, on the same thread, except those of the
+/// tracker itself.
 #[global_allocator]
 static ALLOCATOR: Allocator<System> = Allocator::system();
 
@@ -79,7 +79,7 @@ fn allocator_can_wake_a_thread_that_cancels() {
     use_contexts(&ctx);
 }
 
-/// Uses all that takes memory or gives it back, under whatever lock, on several threads.
+/// Uses everything that allocates or deallocates, under whatever lock, on several threads.
 fn use_contexts(parent: &Context) {
     thread::scope(|s| {
         for _ in 0..3 {

@@ -1,7 +1,7 @@
-//! Contexts are used while the main thread ends, by the last words of its thread-locals.
+//! Contexts are used while the main thread ends, by the destructors of its thread-locals.
 //!
-//! It has no test harness, for that runs tests on other threads. It runs itself again as another
-//! process, and sees what that says.
+//! It has no test harness, because that runs tests on other threads. It runs itself again as a child
+//! process, and checks its output.
 
 use std::cell::Cell;
 use std::env;
@@ -21,13 +21,13 @@ thread_local! {
 }
 
 fn main() {
-    // Elsewhere the main thread may end without a word.
+    // On other systems the main thread may end without running destructors.
     if !cfg!(target_os = "linux") {
         return;
     }
     if env::var_os(ROLE).is_some() {
         LAST.set(Some(LastWords));
-        use_contexts(); // its thread-locals are younger, so they go first
+        use_contexts(); // its thread-locals are younger, so they are dropped first
         return;
     }
     let mut command = Command::new(env::current_exe().unwrap());
@@ -48,7 +48,7 @@ impl Drop for LastWords {
     }
 }
 
-/// Comes to seven.
+/// Returns seven.
 fn use_contexts() -> u32 {
     let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
     let (ran, runs) = bounded(1);

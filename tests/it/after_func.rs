@@ -11,14 +11,14 @@ use support::{cancelled, in_time, Name, HOUR, LIMIT};
 
 const SOON: Duration = Duration::from_millis(5);
 
-/// A callback, and the channel on which to hear what becomes of it.
+/// A callback, and a channel that gets the thread it runs on, or is closed if it is dropped instead.
 fn callback() -> (impl FnOnce() + Send + 'static, Receiver<Thread>) {
     let (tx, fate) = bounded(1);
     let f = move || tx.send(thread::current()).expect("somebody listens");
     (f, fate)
 }
 
-/// Waits until the callback runs, and says where; `None` if it is dropped instead.
+/// Waits until the callback runs, and returns its thread; `None` if it is dropped instead.
 #[track_caller]
 fn fate(fate: &Receiver<Thread>) -> Option<Thread> {
     match fate.recv_timeout(LIMIT) {
@@ -37,7 +37,7 @@ fn assert_runs(of: &Receiver<Thread>) {
     assert!(fate(of).is_none());
 }
 
-/// Asserts that the callback has been dropped already, without a run.
+/// Asserts that the callback has been dropped without running.
 #[track_caller]
 fn assert_gone(of: &Receiver<Thread>) {
     assert_eq!(
@@ -133,7 +133,7 @@ fn stopped_after_func_never_runs() {
     let (f, of_f) = callback();
     let stopped = ctx.after_func(f);
     assert!(stopped.stop());
-    // It is gone altogether, so nothing is left that could run.
+    // It has been dropped, so nothing is left that could run.
     assert_gone(&of_f);
     assert!(!stopped.stop());
     cancel.cancel();
@@ -313,7 +313,7 @@ fn stop_leaves_other_callbacks() {
     for handle in handles.iter().step_by(2) {
         assert!(handle.stop());
     }
-    // Others come into the places of those that were stopped, who do not throw them out again.
+    // New callbacks reuse the slots of the stopped ones, whose second `stop` must not remove them.
     let (late, late_fates): (Vec<_>, Vec<_>) = (0..50)
         .map(|_| {
             let (f, of_f) = callback();
@@ -474,7 +474,7 @@ fn after_func_on_background_never_runs() {
         assert_gone(&of_f);
         assert!(!handle.stop(), "{ctx}");
 
-        // Nobody will ever run it, so it goes with its handle.
+        // It will never run, so it is dropped with its handle.
         let (f, of_f) = callback();
         let handle = ctx.after_func(f);
         assert!(of_f.is_empty());
@@ -527,7 +527,7 @@ fn stop_breaks_cycle_of_callback_and_context() {
     assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
 }
 
-/// Says on which thread it is dropped, after it has used a context there.
+/// Reports on which thread it is dropped, after using a context there.
 struct UsesOnDrop {
     ctx: Context,
     fate: go_context::crossbeam_channel::Sender<Thread>,

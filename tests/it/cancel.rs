@@ -1,4 +1,4 @@
-//! What a cancellation promises: how `err` and `done` agree, which one counts, whom it reaches and
+//! Cancellation: how `err` and `done` agree, which cancellation wins, which contexts it reaches, and
 //! when it is complete.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -11,7 +11,7 @@ use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, Error};
 use support::threads::{spawn, stagger, together};
 use support::{assert_done, assert_open, is_closed, is_open, receive, wait, Tag, Task, HOUR};
 
-/// What the cause of a done context says.
+/// Returns the text of the cause of a done context.
 #[track_caller]
 fn text(ctx: &Context) -> String {
     ctx.cause().expect("the context is done").to_string()
@@ -43,7 +43,7 @@ fn err_and_done_agree_on_every_thread() {
         let (child, _cancel_child) = derive(&root, round);
         let (grandchild, _cancel_grandchild) = derive(&child, round / 4);
         let ctx = [root, child, grandchild][round % 3].clone();
-        // In every other round the channel is there before the race, else it is made during it.
+        // In every other round the channel is created before the race, otherwise during it.
         let early = (round % 2 == 0).then(|| ctx.done());
 
         let check = |ctx: &Context| {
@@ -86,7 +86,7 @@ fn err_and_done_agree_on_every_thread() {
                 }
                 check(&watch_both);
             }),
-            // A channel fresh from the context tells the same as one that was kept.
+            // A channel that has just been created agrees with one that was kept.
             Box::new(move || {
                 while is_open(&watch_fresh.done()) {
                     thread::yield_now();
@@ -121,7 +121,7 @@ fn done_created_before_during_after_cancel_closes() {
         if let Some(before) = before {
             assert!(before.same_channel(&after));
         }
-        // One thread gets one channel, however far the cancel is.
+        // A thread always gets the same channel, however far the cancel is.
         let during: Vec<_> = channels.iter().collect();
         assert!(during.iter().all(|done| done.same_channel(&during[0])));
         assert!(during.iter().all(is_closed));
@@ -178,7 +178,7 @@ fn cancellable_contexts_have_their_own_done() {
 fn child_derived_during_cancel_is_done() {
     for round in 0..300 {
         let (root, cancel) = Context::background().with_cancel_cause();
-        // Enough below that the cancel takes a while.
+        // Enough descendants that the cancel takes a while.
         let tree = Tree::new(&root, 200, |i| (i - 1) / 3);
         tree.look();
         let parents: Vec<Context> = tree.spots.iter().map(|spot| spot.ctx.clone()).collect();
@@ -198,7 +198,7 @@ fn child_derived_during_cancel_is_done() {
                         make.send(derive(parent, kind)).unwrap();
                     }
                 }
-                // The cancel may still go on below.
+                // The cancel may still be running further down.
                 for (kind, parent) in parents.iter().enumerate() {
                     make.send(derive(parent, kind)).unwrap();
                 }
@@ -302,7 +302,7 @@ fn child_of_done_parent_is_done() {
     }
 }
 
-// Which one counts
+// Which cancellation wins
 
 #[test]
 fn first_cancel_sets_err_and_cause() {
@@ -319,7 +319,7 @@ fn first_cancel_sets_err_and_cause() {
     const OPEN: &str = "";
 
     type Step = (Who, &'static str);
-    // Who is cancelled in which order, and what becomes of parent, child and grandchild.
+    // All orders of cancelling parent, child and grandchild, and the result for each.
     let cases: &[(&[Step], [&str; 3])] = &[
         (&[], [OPEN, OPEN, OPEN]),
         (&[(Parent, "p")], ["p", "p", "p"]),
@@ -358,7 +358,7 @@ fn first_cancel_sets_err_and_cause() {
         ),
     ];
 
-    /// One of the three. To cancel without a cause it takes a guard.
+    /// One of the three. Cancelling without a cause takes a guard.
     struct Member(Context, CancelCauseFunc);
     impl Member {
         fn under(parent: &Context) -> Member {
@@ -373,7 +373,7 @@ fn first_cancel_sets_err_and_cause() {
         }
     }
 
-    // Who has asked for its channel before must not matter.
+    // Whether a context's channel has been created before must not matter.
     for (case, (steps, causes)) in cases.iter().enumerate() {
         for asked in 0..8 {
             let parent = Member::under(&Context::background());
@@ -487,7 +487,7 @@ fn concurrent_causes_leave_one_for_all_threads() {
 #[test]
 fn cancel_reaches_descendants_only() {
     let (parent, cancel_parent) = Context::background().with_cancel();
-    parent.after_func(|| ()); // not a context, and yet among the children
+    parent.after_func(|| ()); // not a context, and yet in the table of children
     let (child, cancel_child) = parent.with_cancel();
     child.after_func(|| ());
     let (sibling, _cancel) = parent.with_timeout(HOUR);
@@ -508,11 +508,11 @@ fn cancel_reaches_descendants_only() {
 
 // When it is complete
 
-/// A place in a tree of contexts.
+/// A node in a tree of contexts.
 struct Spot {
     ctx: Context,
     cancel: CancelFunc,
-    /// The place above; the first in the tree has none.
+    /// The parent; the first in the tree has none.
     above: Option<usize>,
 }
 
@@ -521,8 +521,8 @@ struct Tree {
 }
 
 impl Tree {
-    /// A tree of contexts of all kinds, the first of them under `root`, the others where `above`
-    /// says.
+    /// A tree of contexts of all kinds, the first of them under `root`, the others as `above`
+    /// returns.
     fn new(root: &Context, size: usize, above: impl Fn(usize) -> usize) -> Tree {
         let mut spots: Vec<Spot> = Vec::with_capacity(size);
         for i in 0..size {
@@ -533,17 +533,17 @@ impl Tree {
         Tree { spots }
     }
 
-    /// Looks at all spots. What nobody has looked at takes no part in a cancel.
+    /// Calls `err` on all contexts, because unregistered contexts take no part in a cancel.
     fn look(&self) {
         assert!(self.spots.iter().all(|spot| spot.ctx.err().is_none()));
     }
 
-    /// The done channels of all spots, which are made by that.
+    /// Creates the done channels of all contexts.
     fn channels(&self) -> Vec<Receiver<()>> {
         self.spots.iter().map(|spot| spot.ctx.done()).collect()
     }
 
-    /// The spot and all below it.
+    /// The context and all its descendants.
     fn under(&self, top: usize) -> impl Iterator<Item = (usize, &Spot)> {
         let mut inside = vec![false; self.spots.len()];
         self.spots.iter().enumerate().filter(move |&(i, spot)| {
@@ -553,7 +553,7 @@ impl Tree {
     }
 }
 
-/// How many spots there are, and under which one the `i`th is.
+/// How many contexts there are, and the parent of the `i`th.
 type Shape = (usize, fn(usize) -> usize);
 
 const SHAPES: [Shape; 4] = [
@@ -574,11 +574,11 @@ fn cancel_waits_for_overlapping_cancel_below() {
         let channels = Arc::new(match round / 4 % 3 {
             0 => Vec::new(),
             1 => tree.channels(),
-            // Only at the bottom, where the cancel comes last.
+            // Only at the bottom, which the cancel reaches last.
             _ => tree.channels().split_off(size * 2 / 3),
         });
         let first = size - channels.len();
-        // Those who come late meet those who came first, below or in the same place.
+        // Later cancels meet the earlier ones, below or at the same context.
         let tops = [size / 3, 1, 0, 0];
         let cancels = tops.iter().enumerate().map(|(player, &top)| {
             let (tree, channels) = (tree.clone(), channels.clone());
@@ -603,10 +603,10 @@ fn cancel_waits_through_chain_of_waiting_cancels() {
         let (top, cancel_top) = Context::background().with_cancel();
         let (middle, cancel_middle) = top.with_cancel();
         let (low, cancel_low) = middle.with_cancel();
-        // So many that the cancel of `low` is still at it when the last of the others begins.
+        // So many that the cancel of `low` is still running when the last of the others begins.
         let tree = Arc::new(Tree::new(&low, 2_000, |_| 0));
         let channels = Arc::new(tree.channels());
-        // Each begins when it sees that the one before has begun.
+        // Each begins when the one before has begun.
         let cancels = [
             (None, cancel_low),
             (Some(low), cancel_middle),
@@ -635,7 +635,7 @@ fn cancel_waits_for_expiry_under_way() {
         let (size, above) = SHAPES[round % 4];
         let tree = Tree::new(&ctx, size, above);
         let channels = tree.channels();
-        // About when the timer fires, a little later in each round.
+        // At about the time when the timer fires, a little later in each round.
         while Instant::now() < deadline + Duration::from_micros(round as u64 / 4) {
             std::hint::spin_loop();
         }
@@ -922,7 +922,7 @@ fn root_is_never_done() {
     for root in roots {
         assert!(!root.is_cancellable(), "{root}");
         let done = root.done();
-        // What happens below leaves it as it is.
+        // A descendant's cancellation leaves it open.
         let (child, cancel) = root.with_cancel_cause();
         assert!(child.is_cancellable());
         assert_open(&child);
@@ -936,7 +936,7 @@ fn root_is_never_done() {
         assert_eq!(root.deadline(), None, "{root}");
         assert_eq!(root.remaining(), None, "{root}");
         assert_eq!(root.sleep(Duration::from_millis(1)), Ok(()), "{root}");
-        // The channel stays open when its context is gone.
+        // The channel stays open when its context is dropped.
         drop((root, child, late));
         assert!(is_open(&done));
     }
@@ -966,7 +966,7 @@ fn without_cancel_blocks_cancel_deadline_and_cause() {
     assert_open(&later_below);
 }
 
-// Asking and waiting
+// Queries and waiting
 
 #[test]
 fn is_cancellable_for_every_kind_of_context() {
@@ -1096,7 +1096,7 @@ fn waits_on_two_siblings_are_independent() {
     let (in_one, in_two, in_parent) = (wait_for(&one), wait_for(&two), wait_for(&parent));
     cancel_one.cancel();
     assert_eq!(receive(&in_one), Error::Canceled);
-    // The others have nothing to wake them yet.
+    // Nothing wakes the others yet.
     assert_open(&two);
     assert_open(&parent);
     assert_eq!(in_two.try_recv(), Err(TryRecvError::Empty));

@@ -1,4 +1,4 @@
-//! `Context::recv`, `send` and `iter`: channels that are given up when the context is done.
+//! `Context::recv`, `send` and `iter`: they return when the context is done.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_millis(20);
 const CANCELED: RecvError = RecvError::Done(Error::Canceled);
 const LATE: RecvError = RecvError::Done(Error::DeadlineExceeded);
 
-/// More than a choice by chance gets right in a row.
+/// More rounds than a random choice gets right in a row.
 const ROUNDS: usize = 200;
 
 #[test]
@@ -161,8 +161,8 @@ fn done_wins_over_disconnected() {
     }
 }
 
-// Those who work under one context notice its end one after the other, and give up their channels.
-// That must not look like the end of the work to the rest.
+// Threads that use one context notice one after the other that it is done, and drop their channels.
+// For the other threads that must not look like the end of the work.
 
 #[test]
 fn recv_prefers_done_to_senders_it_disconnects() {
@@ -177,7 +177,7 @@ fn recv_prefers_done_to_senders_it_disconnects() {
                 }
             })
         });
-        // They are at work when the sender goes, each in another step.
+        // They are at different steps when the sender is dropped.
         (0..round % 100).for_each(|message| tx.send(message).unwrap());
         cancel.cancel();
         drop(tx);
@@ -236,7 +236,7 @@ fn send_returns_when_last_receiver_is_dropped() {
     }
 }
 
-/// What was to be sent comes back, the very same, and is dropped by nobody but who gets it.
+/// The message itself is returned, and dropped by nothing but its new owner.
 #[test]
 fn send_error_returns_message() {
     let message = Arc::new(());
@@ -340,7 +340,7 @@ fn cancel_ends_iter() {
     }
 }
 
-/// Who was blocked when the context was cancelled takes nothing that comes later.
+/// A call that was blocked when the context was cancelled takes no later message.
 #[test]
 #[cfg(target_os = "linux")] // to know that it was
 fn what_is_sent_after_the_end_stays_in_the_channel() {
@@ -515,7 +515,7 @@ fn iter_is_fused() {
     assert_eq!(iter.next(), None);
 }
 
-/// Every message is received by one, or still in the channel, or back with who would have sent it.
+/// Every message is received once, or still in the channel, or returned to its sender.
 #[test]
 fn concurrent_cancels_lose_and_double_no_message() {
     for (tx, rx) in [bounded(0), bounded(1), bounded(64), unbounded()] {
@@ -525,7 +525,7 @@ fn concurrent_cancels_lose_and_double_no_message() {
     }
 }
 
-/// Eight threads share a channel, until so many messages have been received.
+/// Eight threads share a channel, until that many messages have been received.
 fn share_and_stop(tx: &Sender<u32>, rx: &Receiver<u32>, stop_at: usize) {
     const SENDERS: u32 = 4;
     let (ctx, cancel) = Context::background().with_cancel();
@@ -553,7 +553,7 @@ fn share_and_stop(tx: &Sender<u32>, rx: &Receiver<u32>, stop_at: usize) {
             start.wait();
             for message in (sender..).step_by(SENDERS as usize) {
                 if let Err(refused) = ctx.send(&tx, message) {
-                    // The next that this one would have sent, and all after it, never were.
+                    // The next message of this thread, and all after it, were never sent.
                     assert_eq!(refused, SendError::Done(message, Error::Canceled));
                     return message;
                 }
@@ -630,7 +630,7 @@ fn errors_convert_into_io_error() {
     for (err, (kind, text)) in errors.iter().zip(expected) {
         assert_eq!((err.kind(), err.to_string().as_str()), (kind, text));
     }
-    // The context's own error can still be told from others of its kind.
+    // The context's own error can still be distinguished from others of its kind.
     for (err, own) in [
         (&errors[0], Error::Canceled),
         (&errors[4], Error::DeadlineExceeded),
@@ -709,7 +709,7 @@ fn channels() -> [(Sender<u32>, Receiver<u32>); 3] {
     [bounded(0), bounded(1), unbounded()]
 }
 
-/// A channel without room for another message.
+/// A channel without capacity for another message.
 fn full() -> (Sender<u32>, Receiver<u32>) {
     let (tx, rx) = bounded(2);
     tx.send(1).unwrap();
@@ -717,10 +717,10 @@ fn full() -> (Sender<u32>, Receiver<u32>) {
     (tx, rx)
 }
 
-/// A context for each way in which one can be done.
+/// A context for each way in which a context can be done.
 fn done_contexts() -> Vec<(Context, Error)> {
     let (asked, cancel) = Context::background().with_cancel();
-    drop(asked.done()); // one that has a channel of its own to close
+    drop(asked.done()); // the sender of its done channel, to be dropped
     cancel.cancel();
     let late = Context::background().with_timeout(Duration::ZERO).0;
     let own = Noisy::new();
@@ -780,7 +780,7 @@ impl CustomContext for NoisyContext {
     }
 }
 
-/// A message that cannot be debugged, copied or compared.
+/// A message without `Debug`, `Clone` and `PartialEq`.
 struct Silent;
 
 fn canceled<T>(message: T) -> SendError<T> {

@@ -23,7 +23,7 @@ fn wait_for(ctx: &Context, pair: &Pair<bool>) -> Result<bool, Error> {
     ctx.wait_while(pair, |set| !*set).map(|set| *set)
 }
 
-/// As a call that another thread can make.
+/// The same as a function that another thread can call.
 fn waiting(ctx: &Context, pair: &Pair<bool>) -> impl FnOnce() -> Result<bool, Error> + Send {
     let (ctx, pair) = (ctx.clone(), pair.clone());
     move || wait_for(&ctx, &pair)
@@ -106,7 +106,7 @@ fn cancel_between_check_and_wait_wakes() {
     let result = spawn(move || {
         let ended = ctx.wait_while(&pair, |()| {
             cancel.cancel();
-            // Time to wake nobody, for whoever does so without the mutex.
+            // Time for a notification to be lost, if it were sent without the mutex.
             thread::sleep(Duration::from_millis(20));
             true
         });
@@ -115,7 +115,7 @@ fn cancel_between_check_and_wait_wakes() {
     assert!(receive(&result));
 }
 
-/// Go's `ExampleAfterFunc_cond`: many wait on one variable, each for its own time.
+/// Go's `ExampleAfterFunc_cond`: many threads wait on one variable, each with its own timeout.
 #[test]
 fn wait_while_ends_at_own_deadline() {
     let pair = pair(false);
@@ -154,7 +154,7 @@ fn wait_while_on_done_context_returns_err() {
     assert!(pair.0.try_lock().is_ok());
 }
 
-/// Where it went to one who returns with an error, another has to be woken.
+/// If the notified thread returns with an error, another must be woken.
 #[test]
 fn notify_one_is_passed_on_by_ended_wait() {
     for _ in 0..1000 {
@@ -194,8 +194,8 @@ fn wait_while_leaves_no_reference() {
         drop(ctx.wait_while(&pair, |_| panic!("in the condition")));
     }));
     assert!(panicked.is_err());
-    // A function that the context would still run has to hold the pair in some way. The thread that
-    // waited may have yet to drop its own.
+    // A function that the context could still run would own the pair in some way. The thread that
+    // waited may not have dropped its own handle yet.
     wait_until("the condition", || Arc::strong_count(&pair) == 1);
     assert_eq!(Arc::weak_count(&pair), 0);
     cancel.cancel();
@@ -257,7 +257,7 @@ fn custom_done_wakes_wait_while() {
         let ctx = Context::custom(Closing { done, deaf: false });
         let pair = pair(false);
         let result = block(waiting(&ctx, &pair));
-        // Messages in a done channel say nothing.
+        // Messages in a custom context's done channel are ignored.
         (0..noise).for_each(|_| open.send(()).unwrap());
         assert!(result.try_recv().is_err());
         drop(open);
@@ -305,8 +305,8 @@ fn wait_while_prefers_done_once_mutex_is_free() {
     assert_eq!(receive(&result), Err(Error::Canceled));
 }
 
-/// The context may be done, and the function that wakes on its way, when nobody has the pair any
-/// more.
+/// The context may be done, and the waking function about to run, when the pair has no other
+/// owner any more.
 #[test]
 fn wait_while_drops_pair() {
     for _ in 0..200 {
@@ -321,7 +321,7 @@ fn wait_while_drops_pair() {
     }
 }
 
-/// A context that is done when a channel closes, and calls nobody if it is deaf.
+/// A context that is done when a channel closes, and that never calls its functions if it is deaf.
 struct Closing {
     done: Receiver<()>,
     deaf: bool,
@@ -339,8 +339,8 @@ impl CustomContext for Closing {
     }
 }
 
-/// A custom context that breaks its promise to call harms only itself: the notification by which it
-/// learns that it is done goes on to the next.
+/// A custom context that breaks its promise to call the function affects only itself: the
+/// notification by which its thread finds it done is passed on.
 #[test]
 fn notify_one_to_done_context_is_passed_on() {
     let (open, done) = bounded(0);
@@ -352,6 +352,6 @@ fn notify_one_to_done_context_is_passed_on() {
     *pair.0.lock().unwrap() = true;
     pair.1.notify_one();
     assert_eq!(receive(&next), Ok(true));
-    pair.1.notify_one(); // if it was the next that came first
+    pair.1.notify_one(); // if the other one was notified first
     assert_eq!(receive(&ended), Err(Error::Canceled));
 }

@@ -1,11 +1,11 @@
-//! Holds `docs/conformance.md` to the tests that it names, and the tests to the page.
+//! Compares `docs/conformance.md` with the tests that it names.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::root;
 
-/// How many scenarios of Go's are known. None may be lost from the page.
+/// The number of known scenarios of Go's. None may be missing on the page.
 const SCENARIOS: usize = 262;
 
 fn read(path: &Path) -> String {
@@ -67,7 +67,7 @@ fn stem(path: &Path) -> &str {
     path.file_stem().unwrap().to_str().unwrap()
 }
 
-/// The name in a line that begins the item, if it does.
+/// Returns the name of the item that begins on the line, if one does.
 fn item(line: &str) -> Option<&str> {
     let line = line.trim_start().trim_start_matches("pub ");
     let kinds = ["fn ", "trait ", "struct ", "enum "];
@@ -76,7 +76,7 @@ fn item(line: &str) -> Option<&str> {
         .next()
 }
 
-/// The tests in a source, but for those that are never run.
+/// Returns the tests in a source, except ignored ones.
 fn tests(source: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let (mut marked, mut ignored) = (false, false);
@@ -91,7 +91,7 @@ fn tests(source: &str) -> Vec<&str> {
     found
 }
 
-/// The items whose documentation has an example that must not compile.
+/// Returns the items whose documentation has an example that must not compile.
 fn compile_fail_items(source: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut marked = false;
@@ -106,7 +106,7 @@ fn compile_fail_items(source: &str) -> Vec<&str> {
     found
 }
 
-/// All that is wrong with a page.
+/// Returns all faults of a page.
 fn faults(page: &str, known: &Known, scenarios: usize) -> Vec<String> {
     let mut faults = Vec::new();
     let mut seen = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! A context from which many threads derive, over and over: what they derive, and what becomes of
-//! the context, is as with any other.
+//! A contended context: one from which many threads derive all the time. It behaves like any
+//! other.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use go_context::{CancelCauseFunc, CancelFunc, Context, Error, Key};
 use support::{assert_ran, callback, is_closed, is_open, Counted, Name, Tag, HOUR};
 
-/// More derivations than it takes to make a context prepare for many threads.
+/// More derivations than make a context shard its table of children.
 const CROWD: usize = 100;
 
 #[derive(PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Key for Kept {
     type Value = Counted;
 }
 
-/// Has two threads derive from the context until it is crowded.
+/// Derives from the context on two threads until it is contended.
 fn crowd(ctx: &Context) {
     for _ in 0..2 {
         on_a_thread(|| {
@@ -36,7 +36,7 @@ fn on_a_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     thread::scope(|s| s.spawn(f).join().unwrap())
 }
 
-/// What `f` makes of it on this thread and on many others.
+/// The results of `f` on this thread and on many others.
 fn on_many<T: Send>(f: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let others = (1..80).map(|number| on_a_thread(|| f(number)));
     [f(0)].into_iter().chain(others).collect()
@@ -57,7 +57,7 @@ fn derive(ctx: &Context, kind: usize, at: Instant) -> Context {
     }
 }
 
-/// How it prints, but for the time that is left until deadlines.
+/// The text of a context, without the time left until deadlines.
 fn text(ctx: &Context) -> String {
     let text = ctx.to_string();
     let parts = text.split("WithDeadline([").enumerate();
@@ -143,7 +143,7 @@ fn contended_handles_keep_own_values() {
     crowd(&ctx);
     on_many(|number| {
         let handle = ctx.with_value(Tag(0), number).with_value(Tag(1), 7);
-        // From the one and from the other in turn, so that neither is taken for the other.
+        // Each in turn is the first, so that they cannot be mistaken for each other.
         for _ in 0..3 {
             let (plain, _cancel) = ctx.with_cancel();
             assert_eq!(plain.value(&Tag(0)), Some(&1));
@@ -154,7 +154,7 @@ fn contended_handles_keep_own_values() {
             let again = own.with_value(Tag(1), 8);
             assert_eq!(again.with_cancel().0.value(&Tag(1)), Some(&8));
             for child in [&plain, &own, &again] {
-                // The very value, not a copy of it.
+                // The same value, not a copy of it.
                 let name = child.value(&Name).unwrap();
                 assert!(std::ptr::eq(name, below.value(&Name).unwrap()));
             }
@@ -200,7 +200,7 @@ fn contended_cancel_reaches_all_children() {
         for (child, _) in &own {
             assert_eq!(child.cause().unwrap().to_string(), "its own");
         }
-        // Who comes later finds it done.
+        // A later child is done.
         for (child, cancel) in on_many(|_| ctx.with_cancel_cause()) {
             cancel.cancel("too late");
             assert_eq!(child.cause().unwrap().to_string(), cause);
@@ -294,10 +294,10 @@ fn contended_merge_has_both_parents_and_values() {
     }
 }
 
-/// One of those that keep a context alive.
+/// One of the handles that keep a context alive.
 type Holder = Option<Box<dyn std::any::Any + Send>>;
 
-/// All orders of so many things.
+/// All orders of `n` things.
 fn orders(count: usize) -> Vec<Vec<usize>> {
     match count {
         0 => vec![vec![]],
@@ -330,7 +330,7 @@ fn contended_context_is_cancelled_by_last_drop() {
         if round % 2 == 0 {
             assert_eq!((child.0.err(), of_valued.err()), (None, None));
         }
-        // Which of the two values each of them sees.
+        // Which of the two values each of them keeps alive.
         let mut holders: [(Holder, [bool; 2]); 6] = [
             (Some(Box::new(ctx.clone())), [true, false]),
             (Some(Box::new(ctx)), [true, false]),
@@ -481,7 +481,7 @@ fn contended_value_panicking_in_drop_is_contained() {
     assert_ran(&ran);
 }
 
-// Many at once
+// Many threads at once
 
 #[test]
 fn contended_cancel_loses_no_child() {
@@ -568,7 +568,7 @@ fn contended_context_dropped_on_all_threads() {
 fn child_of_contended_done_context_is_done() {
     for _ in 0..20 {
         let (ctx, cancel) = Context::background().with_cancel();
-        // The cancellation comes to these first, and has its time with them.
+        // The cancellation visits these first, and takes a while.
         let before: Vec<_> = (0..20_000).map(|_| ctx.with_cancel()).collect();
         assert!(before.iter().all(|(child, _)| child.err().is_none()));
         crowd(&ctx);

@@ -1,4 +1,5 @@
-//! Custom contexts: how their end comes down, who watches them, and what one that lies can do.
+//! Custom contexts: how their end reaches descendants, what watches them, and what happens if one is
+//! implemented wrongly.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use support::{
 type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
 type Service = Box<dyn Fn(Task) -> Option<Task> + Send + Sync>;
 
-/// A context that does as it is told. Before each answer it calls `hook` with the method's name.
+/// A configurable context. Before each answer it calls `hook` with the method's name.
 struct Mock {
     done: Ask<Receiver<()>>,
     err: Ask<Option<Error>>,
@@ -42,7 +43,7 @@ impl Drop for Hook {
 }
 
 impl Mock {
-    /// Tells the truth about its channel.
+    /// Its `err` agrees with its channel.
     fn new(done: Receiver<()>) -> Mock {
         let channel = done.clone();
         Mock {
@@ -56,7 +57,7 @@ impl Mock {
         }
     }
 
-    /// Hands on the channel of another context.
+    /// Passes the channel of another context through.
     fn around(inner: &Context) -> Mock {
         let (done, err) = (inner.clone(), inner.clone());
         Mock {
@@ -130,7 +131,7 @@ impl CustomContext for Mock {
     }
 }
 
-/// What a context with an `after_func` of its own keeps: the functions that wait for its end.
+/// The functions registered with a context that has an `after_func` of its own.
 #[derive(Default)]
 struct Bell {
     waiting: Mutex<BTreeMap<usize, Task>>,
@@ -175,9 +176,9 @@ impl Key for Other {
     type Value = usize;
 }
 
-// What to ask of contexts
+// Assertions
 
-/// Waits until the context is done, and then has it as `assert_done` wants it.
+/// Waits until the context is done, and asserts what `assert_done` does.
 #[track_caller]
 fn assert_ends(ctx: &Context, err: Error, cause: &str) {
     let news = ctx.done().recv_timeout(LIMIT);
@@ -187,7 +188,7 @@ fn assert_ends(ctx: &Context, err: Error, cause: &str) {
 
 const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
 
-// How the end comes down
+// How the end reaches descendants
 
 #[test]
 fn custom_done_cancels_descendants() {
@@ -266,7 +267,7 @@ fn err_and_cause_are_called_once() {
     assert_done(&ctx, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
     let (late, _cancel) = ctx.with_cancel();
     assert_done(&late, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
-    // Child and context may have asked at the same time.
+    // Child and context may both have called it at the same time.
     assert!(asked.load(Ordering::SeqCst) <= 2);
 }
 
@@ -462,7 +463,7 @@ fn wrapper_with_own_done_is_done_when_it_closes() {
 fn wrapper_of_wrapper_is_looked_through() {
     let (close, done) = channel();
     let (ours, cancel) = Context::background().with_cancel_cause();
-    // The middle one has its own channel, so ours reaches only up to it.
+    // The middle one has its own channel, so the context inside reaches only up to it.
     let own = done.clone();
     let middle = Context::custom(Mock {
         done: Box::new(move || own.clone()),
@@ -493,7 +494,7 @@ fn wrapper_of_watched_custom_is_cancelled() {
     assert_done(&wrapper, Error::Canceled, CANCELED);
 }
 
-// A service of its own
+// With an `after_func` of its own
 
 #[test]
 fn custom_after_func_serves_all_children() {
@@ -550,7 +551,7 @@ fn custom_after_func_f_returns_with_all_done() {
     assert!(!after.stop());
 }
 
-/// The service itself knows that it has called the function, and may hold a lock of its own.
+/// The service itself records that it has called the function, and may hold a lock of its own.
 #[test]
 fn custom_after_func_is_not_stopped_inside_f() {
     let (close, done) = channel();
@@ -594,7 +595,7 @@ fn custom_after_func_at_once_for_merge() {
             };
             Mock::new(bounded(0).1).err(|| None).service(call)
         };
-        // The sender is gone, but with a receiver that nobody has closed it would be the same.
+        // The sender is dropped, but a receiver that is never closed would behave the same.
         let (tell, ran) = bounded(1);
         let after = at_once()
             .context()
@@ -635,7 +636,7 @@ fn custom_after_func_f_may_be_called_late() {
     let ctx = bell.mock(done).context();
     let (child, cancel) = ctx.with_cancel();
     let first = mem::take(&mut *bell.waiting.lock().unwrap());
-    cancel.cancel(); // the first is called off, in vain
+    cancel.cancel(); // the first is unregistered, in vain
     let (second, _cancel) = ctx.with_cancel();
     drop(close);
     let callers: Vec<_> = first
@@ -663,7 +664,7 @@ fn custom_after_func_f_after_drop_does_nothing() {
     late.into_values().for_each(|f| f());
 }
 
-/// The service forgets the function. Whoever derives next finds out.
+/// The service loses the function. Deriving the next child finds the context done.
 #[test]
 fn child_sees_done_that_after_func_missed() {
     let (close, done) = channel();
@@ -680,7 +681,7 @@ fn child_sees_done_that_after_func_missed() {
     assert_done(&child, Error::Canceled, CANCELED);
 }
 
-// Liars
+// Wrong implementations
 
 #[test]
 fn custom_err_with_open_done_cancels_nothing() {
@@ -717,7 +718,7 @@ fn custom_done_messages_are_ignored() {
     let (messages, done) = channel();
     let ctx = Mock::new(done).context();
     let (child, _cancel) = ctx.with_cancel();
-    // Nobody but the watcher can take a message here, and only one that goes on takes the next.
+    // Only the watcher can take a message here, and it takes the next only if it keeps watching.
     for _ in 0..3 {
         messages.send_timeout((), LIMIT).unwrap();
         assert_eq!(child.err(), None);
@@ -931,7 +932,7 @@ fn custom_done_is_taken_from_first_call() {
     let (close, done) = channel();
     let first = Mutex::new(Some(done.clone()));
     let ctx = Context::custom(Mock {
-        // All but the first are closed, which says nothing.
+        // All except the first are closed, which has no effect.
         done: Box::new(move || {
             let first = first.lock().unwrap().take();
             first.unwrap_or_else(|| channel().1)
@@ -1121,13 +1122,13 @@ fn lookup_keeps_first_answer() {
     assert_eq!(ctx.value(&Tag(4)), None);
 }
 
-// Where and how foreign code is called
+// Where and how user code is called
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps foreign code that is called by itself from calling itself again.
+/// Keeps user code that is called by itself from calling itself again.
 struct Inside;
 
 impl Inside {
@@ -1142,7 +1143,7 @@ impl Drop for Inside {
     }
 }
 
-/// Does with a context all that can be done with one.
+/// Uses a context in every way.
 fn use_fully(ctx: &Context, cancel: &CancelFunc) {
     let Some(_inside) = Inside::enter() else {
         return;
@@ -1252,18 +1253,18 @@ fn custom_methods_are_not_called_on_timer_thread() {
         .context();
     let soon = Duration::from_millis(1);
 
-    // The last child leaves, which calls off the registration.
+    // The last child is unregistered, which calls the custom context's stop function.
     let (timed, _cancel) = root.with_timeout(soon);
     assert_ends(&timed, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
     wait_until("it is still registered", || bell.len() == 0);
 
-    // So does a merge, with a parent of which the custom context knows nothing.
+    // So is a merge, although the custom context has no link to its other parent.
     let (other, _cancel) = Context::background().with_timeout(soon);
     let (merged, _cancel) = root.merge(&other);
     assert_ends(&merged, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
     wait_until("it is still registered", || bell.len() == 0);
 
-    // A wrapper ends with what it wraps, and those below with it.
+    // A wrapper is done with the context it wraps, and so are its descendants.
     let (inner, _cancel) = Context::background().with_timeout(soon);
     let wrapper = Mock::around(&inner).hook(here).context();
     let (child, _cancel) = wrapper.with_cancel();

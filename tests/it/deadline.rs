@@ -1,4 +1,4 @@
-//! Deadlines: whose counts, when they fire, and what they leave alone.
+//! Deadlines: which one applies, when they fire, and what they leave open.
 
 use std::sync::Arc;
 use std::thread;
@@ -47,7 +47,7 @@ fn past() -> Vec<Deadline> {
     ]
 }
 
-/// The first look at a context, from which on the timer knows its deadline.
+/// Registers a context, so that the timer has its deadline.
 fn look_at(ctx: &Context) {
     let _ = ctx.err();
 }
@@ -219,7 +219,7 @@ fn deadline_never_fires_early() {
         let at = ctx.deadline().expect("there is a deadline");
         assert!(at >= start + timeout);
 
-        // A blocked thread wakes late; one that keeps asking sees the first moment.
+        // A blocked thread is woken late; one that polls sees the first moment.
         while ctx.err().is_none() {
             assert!(start.elapsed() < LIMIT);
             thread::yield_now();
@@ -322,7 +322,7 @@ fn far_deadlines_delay_no_other() {
         assert_done(&ctx, Error::Canceled, "context canceled");
     }
 
-    // More than four centuries ahead it counts as none.
+    // More than four centuries ahead counts as no deadline.
     let (ctx, _cancel) = Context::background().with_deadline(latest_instant());
     assert_eq!(ctx.deadline(), None);
     let far = Instant::now() + 4 * century;
@@ -400,7 +400,7 @@ fn expiry_without_cause_is_deadline_exceeded() {
 
 #[test]
 fn parent_expiry_reaches_all_descendants() {
-    // A child is to be cancelled before the deadline, for which a slow machine needs more time.
+    // A child must be cancelled before the deadline, for which a slow machine needs more time.
     let mut timeout = SOON;
     let (parent, _cancel, early) = loop {
         let (parent, cancel) = Context::background().with_timeout_cause(timeout, "too slow");
@@ -532,7 +532,7 @@ fn expiry_racing_cancel_leaves_one_cause() {
         let (ctx, cancel) = Context::background().with_deadline_cause(at, "too slow");
         let (child, _cancel) = ctx.with_cancel();
         if round % 4 > 0 {
-            look_at(&child); // otherwise the timer knows nothing of it
+            look_at(&child); // otherwise the timer does not have it
         }
         // Some rounds are a little early, some a little late.
         let moment = at + Duration::from_micros(round % 100) - Duration::from_micros(20);

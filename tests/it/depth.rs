@@ -13,7 +13,7 @@ use support::{is_closed, is_open, Counted, HOUR, LIMIT};
 
 const MILLION: usize = 1_000_000;
 
-/// Names the value of one level of a chain.
+/// A key for the value of one level of a chain.
 #[derive(PartialEq, Eq)]
 struct Level(usize);
 
@@ -21,7 +21,7 @@ impl Key for Level {
     type Value = Counted;
 }
 
-/// A key that no chain has.
+/// A key that no context of a chain has.
 #[derive(PartialEq, Eq)]
 struct Nowhere;
 
@@ -70,18 +70,18 @@ const MIXED: Pattern = &[
     Kind::WithoutCancel,
 ];
 
-/// A chain, and what tells how it fares without holding it.
+/// A chain, and what shows its state without keeping it alive.
 struct Chain {
-    /// Every context of it, from the top. What cancels one comes with it.
+    /// Every context of it, from the top, with its cancel function.
     links: Vec<(Context, Option<CancelFunc>)>,
-    /// The deadline of all that have one. At the same moment as the parent's, so that each has a
-    /// timer of its own.
+    /// The deadline of all that have one. Not before the parent's, so that each has a timer of its
+    /// own.
     deadline: Instant,
     dropped: Arc<AtomicUsize>,
     watch: Watch,
 }
 
-/// The signs that a chain leaves behind: some of its done channels, and its values.
+/// What a dropped chain leaves: some of its done channels, and the number of dropped values.
 struct Watch {
     channels: Vec<Receiver<()>>,
     values: usize,
@@ -139,7 +139,7 @@ impl Chain {
         leaf
     }
 
-    /// Only the leaf; what is above has no handle any more.
+    /// Only the leaf; its ancestors have no other handle.
     fn into_leaf(mut self) -> (Context, Watch) {
         let leaf = self.leaf().clone();
         self.links.clear();
@@ -260,7 +260,7 @@ fn million_with_without_cancel_do_not_recurse() {
             assert_eq!(text.matches(step).count(), MILLION / 4 + root);
         }
 
-        // A cancel goes down as far as to the first that does not listen.
+        // A cancel goes down to the first context without cancellation.
         cancel.cancel();
         for (level, (ctx, _)) in chain.links.iter().enumerate() {
             assert_eq!(ctx.err().is_some(), level < 3, "level {level}");
@@ -281,7 +281,7 @@ fn long_chain_is_dropped_with_its_leaf() {
             let runs = top.is_cancellable();
             top.after_func(move || run.send(()).unwrap());
             let (leaf, watch) = chain.into_leaf();
-            // With no handle but the leaf's, all of the chain is still there.
+            // With no handle but the leaf's, the whole chain is alive.
             assert_eq!(watch.dropped.load(Ordering::Relaxed), 0);
             assert!(watch.channels.iter().all(is_open));
 
@@ -340,7 +340,7 @@ fn last_two_leaves_of_chain_dropped_at_once() {
             let (stem, watch) = Chain::new(&Context::background(), pattern, length).into_leaf();
             let (one, cancel_one) = stem.with_cancel();
             let (other, cancel_other) = stem.with_cancel();
-            assert_eq!((one.err(), stem.err()), (None, None)); // the other stays unseen
+            assert_eq!((one.err(), stem.err()), (None, None)); // the other is never registered
             drop(stem);
             assert_eq!(watch.dropped.load(Ordering::Relaxed), 0);
             both_on_small_stacks(|| drop((one, cancel_one)), || drop((other, cancel_other)));
@@ -398,7 +398,7 @@ fn chain_cancelled_at_top_dropped_at_bottom() {
 
 type Children = Vec<Option<(Context, CancelFunc)>>;
 
-/// All indices of a collection, in an order in which neighbours are far apart.
+/// All indices of a collection, ordered so that neighbours are far apart.
 fn scattered(length: usize) -> impl Iterator<Item = usize> {
     // The step is a prime, and divides none of the lengths used here.
     (0..length).map(move |i| i * 617_369 % length)
@@ -430,10 +430,10 @@ fn million_children_are_done_with_parent() {
 fn rest_of_million_children_is_done_with_parent() {
     let (parent, cancel) = Context::background().with_cancel();
     let mut all = children(&parent, MILLION);
-    // The parent knows those alone that somebody has looked at.
+    // The parent has only the registered ones.
     let is_open = |child: &(Context, CancelFunc)| child.0.err().is_none();
     assert!(all.iter().flatten().all(is_open));
-    // One in three is dropped, one cancelled, one left. Their places go to others.
+    // One in three is dropped, one cancelled, one left. Their slots are reused.
     for i in scattered(MILLION) {
         match i % 3 {
             0 => drop(all[i].take()),
@@ -457,10 +457,10 @@ fn rest_of_million_children_is_done_with_parent() {
 fn child_cost_is_independent_of_siblings() {
     // The same number of children of one parent, and of many with a hundred each. It takes about
     // as long, if what a child costs does not depend on its siblings: the memory in use and the
-    // order are the same, so caches make no great difference. A removal that looks at, or moves,
+    // order are the same, so caches make no great difference. A removal that visits or moves
     // all siblings takes some hundred times as long with the first size already and would take
     // hours with the second. Only the ratio counts, so a slow machine is no reason to fail; and
-    // where it is too high a second and a third try tell a busy machine from a slow table.
+    // if it is too high, a second and a third try distinguish a busy machine from a slow table.
     const FEW: usize = 100;
     const TOO_MUCH: u32 = 40;
 
@@ -475,7 +475,7 @@ fn child_cost_is_independent_of_siblings() {
         let mut all: Children = (0..size)
             .map(|i| Some(parents[i % parent_count].0.with_cancel()))
             .collect();
-        // A parent knows only those that somebody has looked at.
+        // A parent has only registered children.
         assert!(all.iter().flatten().all(|(ctx, _)| ctx.err().is_none()));
         way(&parents, &mut all);
         start.elapsed()

@@ -46,7 +46,7 @@ fn timeout(ctx: &Context, timeout: Duration) -> Context {
     ctx.with_timeout(timeout).0
 }
 
-/// Reads a duration in the form of Go's; the sign comes apart from it.
+/// Parses a duration in Go's form; its sign is returned separately.
 fn parse(text: &str) -> Option<(bool, Duration)> {
     let (passed, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -79,8 +79,8 @@ fn parse(text: &str) -> Option<(bool, Duration)> {
     Some((passed, sum))
 }
 
-/// Asserts that the context prints as `form`, where each `[]` stands for the time that is left
-/// until the next of `deadlines`, and `.User` for a value under that key.
+/// Asserts that the context displays as `form`, where each `[]` stands for the time left until the
+/// next of `deadlines`, and `.User` for a value with that key.
 #[track_caller]
 fn assert_prints(ctx: &Context, form: &str, deadlines: &[Instant]) {
     let before = Instant::now();
@@ -148,7 +148,7 @@ fn display_of_every_kind_is_that_of_go() {
             "context.TODO.WithDeadline([])",
             &[passed],
         ),
-        // A deadline that makes no difference is none.
+        // A deadline that is not the context's own is not displayed.
         (
             &timeout(&timed, 2 * HOUR),
             "context.Background.WithDeadline([]).WithCancel",
@@ -219,7 +219,7 @@ fn display_of_every_kind_is_that_of_go() {
         assert_prints(ctx, form, deadlines);
         assert_prints(&cancel(ctx), &format!("{form}.WithCancel"), deadlines);
         assert_prints(&user(ctx), &format!("{form}.User"), deadlines);
-        // What has been derived from a context does not show on it.
+        // Derived contexts do not change it.
         assert_prints(ctx, form, deadlines);
     }
 }

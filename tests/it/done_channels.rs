@@ -1,5 +1,5 @@
-//! The done channels of one context: each thread may get another, and nobody can tell them apart
-//! by what they say.
+//! The done channels of one context: different threads may get different ones, which behave the
+//! same.
 
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -10,10 +10,10 @@ use go_context::{CancelCauseFunc, Context, CustomContext, Error};
 use support::threads::stagger;
 use support::{is_closed, is_open, HOUR, LIMIT};
 
-/// More threads than there are channels of one context, on any machine.
+/// More threads than one context has channels, on any machine.
 const MANY: usize = 150;
 
-/// The channels that so many threads get, none of which has asked before.
+/// The channels of that many threads, none of which has called `done` before.
 fn channels(ctx: &Context, threads: usize) -> Vec<Receiver<()>> {
     let one = |_| {
         thread::scope(|s| {
@@ -28,7 +28,7 @@ fn channels(ctx: &Context, threads: usize) -> Vec<Receiver<()>> {
     (0..threads).map(one).collect()
 }
 
-/// Has all run at the same moment, each on a thread of its own.
+/// Runs all functions at the same moment, each on a thread of its own.
 fn together(players: Vec<Box<dyn FnOnce() + Send + '_>>) {
     let start = Barrier::new(players.len());
     thread::scope(|s| {
@@ -49,7 +49,7 @@ fn any_end_closes_done_of_all_threads() {
         |cancel, _| cancel.cancel("stop"),
         |cancel, _| drop(cancel.drop_guard()),
         |_, cancel_parent| cancel_parent.cancel("from above"),
-        |cancel, _| drop(cancel), // the last to hold it
+        |cancel, _| drop(cancel), // the last handle
     ];
     for end in ends {
         let (parent, cancel_parent) = Context::background().with_cancel_cause();
@@ -177,14 +177,14 @@ fn err_cause_and_done_agree_across_threads() {
                 let all = seen.lock().unwrap().clone();
                 loop {
                     match (number + round) % 3 {
-                        // Seen an error, all channels are closed, on whatever thread.
+                        // Once `err` is `Some`, all channels are closed, on any thread.
                         0 => {
                             if ctx.err().is_some() {
                                 assert!(all.iter().all(is_closed), "one is open");
                                 break;
                             }
                         }
-                        // Seen any closed, there is an error. Then all are.
+                        // Once any channel is closed, `err` is `Some`. Then all are closed.
                         1 => {
                             if all.iter().any(is_closed) {
                                 assert_eq!(ctx.err(), Some(Error::Canceled));
@@ -243,7 +243,7 @@ fn done_first_called_during_cancel_closes() {
     }
 }
 
-/// A custom context that hands on a channel that it was given, and counts who asks it.
+/// A custom context that passes a given channel through, and counts the calls of its methods.
 struct Handed {
     inner: Context,
     done: Receiver<()>,
@@ -262,7 +262,7 @@ impl CustomContext for Handed {
         Some(&self.inner)
     }
 
-    /// Only asked if the channel is not that of the context inside.
+    /// Called only if the channel is not that of the wrapped context.
     fn after_func(&self, _: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
         panic!("the channel is not known again");
     }
@@ -287,7 +287,7 @@ fn done_of_any_thread_makes_a_wrapper() {
             })
             .collect();
         cancel.cancel("stop");
-        // At once, for no thread has to bring the news.
+        // At once, because no watching thread is involved.
         for (child, _, ran) in &children {
             assert_eq!(child.err(), Some(Error::Canceled));
             assert_eq!(child.cause().unwrap().to_string(), "stop");

@@ -1,7 +1,7 @@
 //! Every kind of context under every kind of parent.
 //!
-//! What is expected of each pair is computed: from a description of the parent, by the rule of the
-//! child's kind.
+//! The expected result of each pair is computed: from a description of the parent, by the rule of
+//! the child's kind.
 
 use std::any::type_name;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use go_context::{
 };
 use support::{cause, wait_until, Task, LIMIT};
 
-// What there is
+// The kinds
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Parent {
@@ -25,7 +25,7 @@ enum Parent {
     Cancel,
     Cause,
     Deadline,
-    /// A deadline that does pass, where the parent is to end.
+    /// A deadline that passes during the test, if the parent is to end.
     Passing,
     Value,
     WithoutCancel,
@@ -94,13 +94,13 @@ const CHILDREN: [Child; 13] = [
 /// The points in time that matter to a pair.
 struct Scene {
     past: Instant,
-    /// The parent's, where it is to pass.
+    /// The parent's, if it is to pass.
     next: Instant,
-    /// The child's, where it has one.
+    /// The child's, if it has one.
     soon: Instant,
-    /// The parent's, where it has one.
+    /// The parent's, if it has one.
     late: Instant,
-    /// The side's, which is merged with a parent.
+    /// That of the side, which is merged with a parent.
     later: Instant,
 }
 
@@ -117,9 +117,9 @@ impl Scene {
     }
 }
 
-// What is expected
+// Expectations
 
-/// All that is to be known of a context.
+/// All properties of a context.
 #[derive(Clone, Debug, PartialEq)]
 struct Facts {
     text: String,
@@ -216,7 +216,7 @@ impl Parent {
         }
     }
 
-    /// How it ends when it is ended, if it has not before.
+    /// How it ends, unless it already has.
     fn end(self) -> Option<End> {
         match self {
             Parent::Background | Parent::Todo | Parent::WithoutCancel => None,
@@ -287,7 +287,7 @@ impl Child {
         }
     }
 
-    /// Whether the parent's end is its own.
+    /// Whether it is done whenever the parent is.
     fn follows(self) -> bool {
         !matches!(
             self,
@@ -295,7 +295,7 @@ impl Child {
         )
     }
 
-    /// How it ends by its own cancel func or channel, if it has one.
+    /// How it ends by its own cancel function or channel, if it has one.
     fn own_end(self) -> Option<End> {
         match self {
             Child::Value | Child::WithoutCancel | Child::Wrapper => None,
@@ -304,8 +304,8 @@ impl Child {
         }
     }
 
-    /// How it ends when nobody holds it. A value and a wrapper end with the parent only, and
-    /// others end when they please.
+    /// How it ends when its last handle is dropped. A value and a wrapper end with the parent only,
+    /// and a custom context by itself.
     fn abandoned_end(self) -> Option<End> {
         match self {
             Child::Custom | Child::CustomAfterFunc => None,
@@ -314,7 +314,7 @@ impl Child {
     }
 }
 
-/// A deadline counts if it does not come after the parent's.
+/// A deadline counts if it is not after the parent's.
 fn timed(parent: &Facts, child: Facts, at: Instant, end: Option<End>) -> Facts {
     if parent.deadline.is_some_and(|inherited| inherited < at) {
         return child;
@@ -327,9 +327,9 @@ fn timed(parent: &Facts, child: Facts, at: Instant, end: Option<End>) -> Facts {
     }
 }
 
-// What is found
+// Observations
 
-/// What a context with an `after_func` of its own keeps.
+/// The functions registered with a context that has an `after_func` of its own.
 #[derive(Clone, Default)]
 struct Bell(Arc<Mutex<(usize, BTreeMap<usize, Task>)>>);
 
@@ -344,7 +344,7 @@ impl Bell {
     }
 }
 
-/// A context from outside: with its own channel, or around one of ours.
+/// A custom context: with its own channel, or around a context of the crate.
 struct Outsider {
     done: Receiver<()>,
     own_channel: bool,
@@ -401,7 +401,7 @@ impl CustomContext for Outsider {
     }
 }
 
-/// A context and what it takes to end it.
+/// A context and what ends it.
 struct Made {
     ctx: Context,
     ends: Ends,
@@ -413,7 +413,7 @@ enum Ends {
     Cancel(CancelFunc),
     Cause(CancelCauseFunc, &'static str),
     Close(Sender<()>),
-    /// A deadline does it.
+    /// Its deadline.
     Wait,
 }
 
@@ -560,7 +560,7 @@ impl Made {
         }
     }
 
-    /// Drops the context and what holds it. Who has a channel of his own does not close it by that.
+    /// Drops the context and its handles. That does not close a channel of its own.
     fn let_go(self) -> Option<Sender<()>> {
         match self.ends {
             Ends::Close(open) => Some(open),
@@ -576,7 +576,7 @@ impl Made {
             let cause = known.into_iter().find(|&known| known == text);
             (err, cause.unwrap_or("another cause"))
         });
-        // A timeout counts from the call, which is a little after the scene was set.
+        // A timeout counts from the call, which is a little after the setup.
         let deadline = ctx.deadline().map(|at| {
             let late_by = at.saturating_duration_since(scene.soon);
             match at >= scene.soon && late_by < Duration::from_secs(600) {
@@ -594,7 +594,7 @@ impl Made {
     }
 }
 
-/// The text of a context without what changes as time passes.
+/// The text of a context without what changes over time.
 fn without_times(text: &str) -> String {
     let mut parts = text.split('[');
     let mut rest = parts.next().unwrap_or_default().to_string();
@@ -605,7 +605,7 @@ fn without_times(text: &str) -> String {
     rest
 }
 
-/// Waits for what must come, and sees that nothing else has.
+/// Waits for what must happen, and asserts that nothing else has.
 #[track_caller]
 fn assert_closed(done: &Receiver<()>, expected: bool) {
     match expected {
@@ -614,7 +614,7 @@ fn assert_closed(done: &Receiver<()>, expected: bool) {
     }
 }
 
-/// Calls `f` with every pair of which the parent does not end by itself.
+/// Calls `f` with every pair whose parent does not end by itself.
 fn for_each_pair(f: impl Fn(&Scene, Parent, Child)) {
     for parent in PARENTS.into_iter().filter(|&kind| kind != Parent::Passing) {
         for child in CHILDREN {
@@ -731,7 +731,7 @@ fn dropped_child_is_done_and_unregistered() {
         if let Some(bell) = &parent.bell {
             wait_until("the child is still known", || bell.len() == 0);
         }
-        // What is left of a value is the channel of its parent.
+        // All that is left of a value context is the channel of its parent.
         parent.end();
         let end = end.or(kind.end().filter(|_| child_kind.follows()));
         assert_closed(&done, end.is_some());
@@ -739,9 +739,9 @@ fn dropped_child_is_done_and_unregistered() {
     });
 }
 
-// Functions
+// Callbacks
 
-/// Registers a function that tells that it runs. Its channel disconnects when the function goes.
+/// Registers a callback that sends a message. Its channel disconnects when the callback is dropped.
 fn register(ctx: &Context) -> (AfterFunc, Receiver<()>) {
     let (tell, ran) = bounded(1);
     let after = ctx.after_func(move || {

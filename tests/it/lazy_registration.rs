@@ -1,5 +1,5 @@
-//! Contexts that nobody looks at until late. What they then say, and whom they end with, is as if
-//! somebody had looked at them all the time.
+//! Unregistered contexts: a context is registered with its parent and the timer when it is first
+//! observed. Its results are the same as if it had been registered at once.
 
 use std::fmt;
 use std::mem;
@@ -53,8 +53,8 @@ fn same_cause(one: &Context, other: &Context) -> bool {
     Arc::ptr_eq(&one.cause().unwrap(), &other.cause().unwrap())
 }
 
-/// Waits until the timer has come to all deadlines up to this one that it knows: for one that is
-/// later and was really set.
+/// Waits until the timer has handled all registered deadlines up to this one: for a later one that
+/// was registered for certain.
 #[track_caller]
 fn let_pass(deadline: Instant) {
     loop {
@@ -69,7 +69,7 @@ fn let_pass(deadline: Instant) {
     }
 }
 
-/// Has the context tell when it is done, and how often.
+/// Registers a callback that reports when it runs, and how often.
 fn callback(ctx: &Context) -> (AfterFunc, Receiver<()>) {
     let (tell, ran) = bounded(2);
     (ctx.after_func(move || tell.send(()).unwrap()), ran)
@@ -77,7 +77,7 @@ fn callback(ctx: &Context) -> (AfterFunc, Receiver<()>) {
 
 type Look = (&'static str, fn(&Context));
 
-/// Every way to look at a context that is done, and what it has to show.
+/// Every way to observe a done context first, with its assertion.
 const LOOKS: &[Look] = &[
     ("err", |ctx| assert!(ctx.err().is_some())),
     ("check", |ctx| assert!(ctx.check().is_err())),
@@ -129,7 +129,7 @@ const LOOKS: &[Look] = &[
     }),
 ];
 
-/// A way to end a context, the error and the cause.
+/// A way to end a context, its error and its cause.
 type End = (fn(&CancelCauseFunc), &'static str);
 
 const ENDS: [End; 2] = [
@@ -137,7 +137,7 @@ const ENDS: [End; 2] = [
     (|cancel| drop(cancel.clone().drop_guard()), CANCELED),
 ];
 
-/// A chain of contexts that nobody has looked at, each with what cancels it.
+/// A chain of unregistered contexts, each with its cancel function.
 fn chain(root: &Context, length: usize) -> Vec<(Context, CancelCauseFunc)> {
     let mut links: Vec<(Context, CancelCauseFunc)> = Vec::with_capacity(length);
     for _ in 0..length {
@@ -147,7 +147,7 @@ fn chain(root: &Context, length: usize) -> Vec<(Context, CancelCauseFunc)> {
     links
 }
 
-// The end of a parent
+// The parent ends
 
 #[test]
 fn any_first_call_sees_parent_cancel() {
@@ -187,8 +187,8 @@ fn cancel_in_unregistered_chain_reaches_below() {
 #[test]
 fn first_cancel_wins_whatever_is_registered() {
     const LEVELS: usize = 4;
-    // Three cancels, each with a cause of its own, and all sets of contexts looked at before, or
-    // between the first cancel and the second.
+    // Three cancels, each with its own cause, and all sets of contexts registered before, or between
+    // the first cancel and the second.
     for case in 0..LEVELS.pow(3) << (2 * LEVELS) {
         let (early, between, who) = (case % 16, case / 16 % 16, case / 256);
         let links = chain(&Context::background(), LEVELS);
@@ -256,7 +256,7 @@ fn cancel_of_unregistered_leaves_parent_open() {
 
 #[test]
 fn million_unregistered_do_not_recurse() {
-    // Which ones are looked at, in which order, after the cancel of which one.
+    // Which contexts are observed, in which order, after which one is cancelled.
     let cases: &[(usize, &[usize])] = &[
         (0, &[MILLION - 1]),
         (0, &[MILLION / 2, MILLION - 1]),
@@ -317,7 +317,7 @@ fn million_never_registered_are_dropped() {
 
 // Deadlines
 
-/// A context without a cause for its deadline, or with one.
+/// A context with a deadline, with or without a cause for it.
 fn timed(parent: &Context, at: Instant, cause: Option<&'static str>) -> (Context, CancelFunc) {
     match cause {
         None => parent.with_deadline(at),
@@ -446,7 +446,7 @@ fn unregistered_deadline_wakes_waiter_below() {
     assert_done(&timed, Error::DeadlineExceeded, "too slow");
 }
 
-// What stands between
+// Kinds of contexts in between
 
 #[test]
 fn cancel_reaches_leaf_through_every_kind() {
@@ -529,7 +529,7 @@ fn custom_done_ends_unregistered_descendants() {
         let (custom, open) = Own::open();
         let links = chain(&custom, levels);
         drop(open);
-        // The news comes by another thread.
+        // Another thread brings the end.
         assert_eq!(links[levels - 1].0.wait(), Error::Canceled);
         for (ctx, cancel) in &links {
             cancel.cancel("too late");
@@ -539,7 +539,7 @@ fn custom_done_ends_unregistered_descendants() {
     }
 }
 
-/// A custom context that tells by itself when it is done, and so at once.
+/// A custom context with an `after_func` of its own, so it ends its children at once.
 struct Telling(Receiver<()>, Arc<Mutex<Vec<Task>>>);
 
 impl CustomContext for Telling {
@@ -574,7 +574,7 @@ fn custom_done_beats_later_cancel() {
     }
 }
 
-// Functions
+// Callbacks
 
 #[test]
 fn after_func_of_unregistered_runs_once_or_stops() {
@@ -609,7 +609,7 @@ fn after_func_of_unregistered_runs_once_or_stops() {
     }
 }
 
-// Who holds whom
+// What keeps a context alive
 
 #[test]
 fn unregistered_parent_lives_as_long_as_child() {
@@ -688,9 +688,9 @@ fn value_above_unregistered_is_dropped() {
     drop(cancel_child);
 }
 
-// Many at once
+// Many threads at once
 
-/// That each of a chain has its own cause or that of the one above.
+/// Asserts that each context of a chain has its own cause or that of its parent.
 #[track_caller]
 fn assert_causes(links: &[(Context, CancelCauseFunc)], own: impl Fn(usize) -> bool) {
     for (level, (ctx, _)) in links.iter().enumerate() {
@@ -825,7 +825,7 @@ fn cancel_racing_first_calls_is_complete() {
     const LEVELS: usize = 24;
     for round in 0..1_200 {
         let links = Arc::new(chain(&Context::background(), LEVELS));
-        // Root, middle and leaf are cancelled, and others looked at, all at the same time.
+        // Root, middle and leaf are cancelled, and others observed, all at the same time.
         let tops = [0, LEVELS / 2, LEVELS - 1];
         let mut players: Vec<Task> = Vec::new();
         for (player, top) in tops.into_iter().enumerate() {
@@ -881,7 +881,7 @@ fn drops_racing_first_calls() {
                 drop((clone, cancel_leaf));
             }),
             Box::new(move || {
-                // A child of its own, that goes again.
+                // A child of its own, dropped again.
                 drop(other.with_timeout(HOUR));
                 drop(other);
             }),

@@ -43,7 +43,7 @@ fn assert_ends(ctx: &Context, err: Error, cause: &str) {
     assert_done(ctx, err, cause);
 }
 
-/// A custom context with an `after_func` of its own, to see who is registered, and its channel.
+/// A custom context that lists the functions registered with it, and its done channel.
 #[derive(Clone)]
 struct Bell {
     done: Receiver<()>,
@@ -97,7 +97,7 @@ impl CustomContext for Bell {
     }
 }
 
-// The end of either
+// One of the parents ends
 
 #[test]
 fn merge_ends_with_first_parent_that_ends() {
@@ -295,7 +295,7 @@ fn merge_with_own_ancestor() {
     }
 }
 
-// Nobody is left behind
+// Unregistering
 
 #[test]
 fn merge_is_unregistered_from_both_parents() {
@@ -322,7 +322,7 @@ fn merge_is_unregistered_from_both_parents() {
         assert_eq!((left.len(), right.len()), (0, 0), "{name}");
     }
 
-    // Ended by one parent, it leaves the other.
+    // Ended by one parent, it is unregistered from the other.
     let (left, first, open) = Bell::new();
     let (right, other, _open) = Bell::new();
     let merged = [first.merge(&other), other.merge(&first)];
@@ -333,7 +333,7 @@ fn merge_is_unregistered_from_both_parents() {
         assert_done(ctx, Error::Canceled, CANCELED);
     }
 
-    // Born done, it has not come to stay.
+    // It is done at once, so it was not registered for long.
     let merged = [first.merge(&other), other.merge(&first)];
     assert_eq!(right.len(), 0);
     drop(merged);
@@ -402,7 +402,7 @@ fn merge_drops_values_of_both_even_if_one_panics() {
     }
 }
 
-// Two at once
+// Both parents at once
 
 #[test]
 fn merge_is_done_when_either_cancel_returns() {
@@ -414,7 +414,7 @@ fn merge_is_done_when_either_cancel_returns() {
         let (both, _cancel) = merged.merge(&crossed);
         let mut below: Vec<_> = (0..8).map(|_| merged.with_cancel()).collect();
         below.push(both.with_cancel());
-        // A channel that has to be closed makes for longer walks.
+        // A channel to close makes the cancellation take longer.
         let done: Vec<_> = below
             .iter()
             .filter(|_| round % 2 == 0)
@@ -472,7 +472,7 @@ fn merge_during_parent_cancel_is_done() {
     }
 }
 
-// Values and text
+// Values and display
 
 #[test]
 fn merge_looks_up_values_of_first_parent_first() {
@@ -520,7 +520,7 @@ fn merge_displays_both_parents() {
     assert_eq!(outer.to_string(), "shell.Merge(shell.WithoutCancel)");
 }
 
-/// One step of how contexts are derived from those before.
+/// One step that derives a context from earlier ones.
 #[derive(Clone, Debug)]
 enum Step {
     Value(usize, u8),
@@ -529,7 +529,7 @@ enum Step {
     Shell(usize),
 }
 
-/// The same, with the values and the text found in the most simple way.
+/// The same with the values and the text found in the simplest way.
 struct Plain {
     parents: Vec<usize>,
     tag: Option<u8>,
@@ -611,9 +611,9 @@ proptest! {
     }
 }
 
-// Many
+// Many merges
 
-/// With n merges there are 2^n ways from the last to the root: each part is to be searched once.
+/// With n merges there are 2^n paths from the last to the root: each context must be visited once.
 #[test]
 fn merge_repeated_keeps_lookup_fast() {
     let root = Context::background().with_value(Tag(0), 7);
@@ -641,10 +641,10 @@ fn merge_repeated_keeps_lookup_fast() {
     }
 }
 
-/// As many as no stack could take, were there any recursion.
+/// More than any stack could take, if there were recursion.
 const MANY: usize = 100_000;
 
-/// Derives a ladder, asks it everything, cancels it at the root and drops it, on a small stack.
+/// Derives a ladder, calls everything on it, cancels it at the root and drops it, on a small stack.
 fn climb(next: fn(&Context, &Context) -> Context) {
     let ladder = move || {
         let (root, cancel) = Context::background()

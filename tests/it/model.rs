@@ -1,9 +1,9 @@
-//! Random scripts of operations, and after each operation every context, or some of them, compared
-//! with a model.
+//! Random scripts of operations. After each operation every context, or some of them, is compared
+//! with a reference model.
 //!
-//! The model is a list of vertices, one a context. It knows neither channels nor threads: to cancel
-//! is to walk the list, and who is abandoned is found out anew each time, by walking from what the
-//! script holds.
+//! The model is a list of vertices, one for each context, without channels or threads: a cancel
+//! visits the list, and what is still alive is computed anew each time, starting with the script's
+//! handles.
 
 use std::any::type_name;
 use std::collections::BTreeMap;
@@ -24,20 +24,20 @@ use support::{is_closed, Task};
 
 // The script
 
-/// One step. A number picks from what there is at that moment, modulo how much there is.
+/// One step. A number picks from what exists at that moment, modulo how much there is.
 #[derive(Clone, Debug)]
 enum Op {
     Derive(usize, How),
     Merge(usize, usize),
     /// A custom context with a channel of its own.
     Custom(Foreign),
-    /// A custom context that hands on the done channel of another.
+    /// A custom context that passes the done channel of another through.
     Wrap(usize, Shell),
-    /// Asks for the done channel, and keeps it.
+    /// Calls `done`, and keeps the channel.
     Listen(usize),
     Cancel(usize),
     CancelBecause(usize),
-    /// Turns the cancel func into a guard, and drops that.
+    /// Turns the cancel function into a guard, and drops that.
     Guard(usize),
     DropContext(usize),
     DropCancel(usize),
@@ -57,13 +57,13 @@ enum How {
     DeadlineCause(When),
     TimeoutMax,
     TimeoutZero,
-    /// A deadline that passes during this step, with a child that sees it pass.
+    /// A deadline that passes during this step, with a child that observes it.
     Soon,
     Value(Tag),
     WithoutCancel,
 }
 
-/// A deadline, as seen from that of the parent. Where that has none the last three are `Far`.
+/// A deadline relative to the parent's. If that has none, the last three are `Far`.
 #[derive(Clone, Copy, Debug)]
 enum When {
     Past,
@@ -85,7 +85,7 @@ struct Foreign {
 #[derive(Clone, Copy, Debug)]
 enum Reported {
     Far,
-    /// Past, and the context is open all the same.
+    /// Past, although the context is open.
     Past,
 }
 
@@ -102,7 +102,7 @@ struct Shell {
     value: Option<Tag>,
 }
 
-/// A key. There are two types of keys, so that equal numbers can meet.
+/// A key. There are two types of keys, so that equal numbers of different types can be compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Tag {
     Left(u8),
@@ -210,7 +210,7 @@ type End = (Error, Option<usize>);
 const CANCELED: End = (Error::Canceled, None);
 
 struct Vertex {
-    /// All whom it holds, and whose values it has after its own.
+    /// The contexts that it keeps alive, and whose values it finds after its own.
     parents: Vec<usize>,
     nature: Nature,
     /// The value's number is that of the vertex.
@@ -218,22 +218,22 @@ struct Vertex {
     deadline: Option<Instant>,
     text: String,
     end: Option<End>,
-    /// Whether the script holds the context, and its cancel func.
+    /// Whether the script has a handle to the context, and its cancel function.
     context: bool,
     cancel: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Nature {
-    /// Never ends: a root, or a context without cancellation.
+    /// Is never done: a root, or a context without cancellation.
     Endless,
-    /// Ends with its parents, by its own cancel func, by its deadline, or when nobody holds it.
+    /// Ends with its parents, by its own cancel function, by its deadline, or with its last handle.
     Cancellable,
-    /// Has its parent's place in the tree.
+    /// Has its parent's node.
     Value,
-    /// Ends as its maker says, whoever holds it.
+    /// Ends when its implementation says so, whatever handles there are.
     Custom,
-    /// Ends with the one it wraps, whoever holds it.
+    /// Ends with the one it wraps, whatever handles there are.
     Wrapper,
 }
 
@@ -282,7 +282,7 @@ impl Model {
         self.add(&[parent], nature, text)
     }
 
-    /// Whether a deadline would be the context's own: that of the parent does not come before.
+    /// Whether a deadline would be the context's own: that of the parent is not before.
     fn is_own_deadline(&self, parent: usize, at: Instant) -> bool {
         let inherited = self.vertices[parent].deadline;
         inherited.map_or(true, |inherited| at <= inherited)
@@ -300,7 +300,7 @@ impl Model {
         new
     }
 
-    /// The first end counts, and it is that of all who follow.
+    /// The first end counts, also for all that follow this vertex.
     fn end(&mut self, vertex: usize, end: End) {
         if self.vertices[vertex].end.is_some() {
             return;
@@ -314,7 +314,7 @@ impl Model {
         }
     }
 
-    /// What follows from the last step: who is not held ends, and callbacks run.
+    /// The consequences of the last step: what is not alive ends, and callbacks run.
     fn settle(&mut self) {
         let held = self.held();
         for (vertex, held) in held.iter().enumerate() {
@@ -343,7 +343,7 @@ impl Model {
         held
     }
 
-    /// The place in the tree that a context has: its own, or its parent's.
+    /// The node of a context: its own, or its parent's.
     fn node(&self, vertex: usize) -> usize {
         match self.vertices[vertex].nature {
             Nature::Value => self.node(self.vertices[vertex].parents[0]),
@@ -370,7 +370,7 @@ impl Model {
             .find_map(|&parent| self.lookup(parent, tag))
     }
 
-    /// Whether anybody is to be told when a custom context ends.
+    /// Whether anything must be registered with a custom context.
     fn has_listeners(&self, custom: usize) -> bool {
         let held = self.held();
         let listens = |vertex: usize| {
@@ -388,13 +388,13 @@ impl Model {
     }
 }
 
-// The real thing
+// The contexts
 
-/// Far more than any wait here takes, so that a hang becomes a failure.
+/// Only a hang takes this long.
 fn limit() -> Duration {
     match FAILED.load(Ordering::Relaxed) {
         false => Duration::from_secs(30),
-        // The search for a shorter script that fails as well would take hours.
+        // Otherwise shrinking a failing script would take hours.
         true => Duration::from_secs(1),
     }
 }
@@ -407,12 +407,12 @@ fn eventually(condition: impl Fn() -> bool) -> bool {
         if start.elapsed() > limit() {
             return false;
         }
-        thread::sleep(Duration::from_micros(50)); // gives way to whom it waits for
+        thread::sleep(Duration::from_micros(50)); // gives way to the thread it waits for
     }
     true
 }
 
-/// A cause of which the script knows which one it is.
+/// A cause with a number.
 #[derive(Debug)]
 struct Given(usize);
 
@@ -424,7 +424,7 @@ impl fmt::Display for Given {
 
 impl std::error::Error for Given {}
 
-/// What the script keeps of a custom context with its own channel, to close it by.
+/// The script's handle to a custom context with its own channel, for closing it.
 #[derive(Default)]
 struct Lever {
     open: Mutex<Option<Sender<()>>>,
@@ -462,7 +462,7 @@ impl CustomContext for Outsider {
         inner.unwrap_or_else(|| self.done.clone())
     }
 
-    /// Of one with its own channel this is the error also while that is open.
+    /// If it has its own channel, this is the error even while that is open.
     fn err(&self) -> Option<Error> {
         self.wrapped.as_ref().map_or(self.err, Context::err)
     }
@@ -514,7 +514,7 @@ enum Cancel {
     Because(CancelCauseFunc),
 }
 
-/// What the script holds of one context.
+/// The script's handles to one context.
 #[derive(Default)]
 struct Real {
     context: Option<Context>,
@@ -533,7 +533,7 @@ struct Custom {
 
 struct Registered {
     handle: Option<AfterFunc>,
-    /// Told whether the context was done when the function ran. Disconnects when the function goes.
+    /// Receives whether the context was done when the callback ran. Disconnects when it is dropped.
     ran: Receiver<bool>,
     seen: bool,
 }
@@ -544,15 +544,15 @@ struct World {
     registered: Vec<Registered>,
     causes: Vec<Cause>,
     start: Instant,
-    /// The script with names in place of picks.
+    /// The script with names instead of picks.
     trace: Vec<String>,
     eyes: Eyes,
-    /// Whether the last step was one of which the news comes by another thread.
+    /// Whether another thread brings the consequences of the last step.
     by_thread: bool,
 }
 
-/// Which contexts are looked at after which step: one bit for each of many cases. After the last
-/// step it is all.
+/// Which contexts are observed after which step: one bit for each of many cases. After the last
+/// step all are.
 #[derive(Clone, Copy, Debug)]
 struct Eyes(u64);
 
@@ -575,7 +575,7 @@ fn eyes() -> impl Strategy<Value = Eyes> {
 
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// A minute is more than a case takes and less than anything far.
+/// A minute is more than a case takes and less than any far deadline.
 const MINUTE: Duration = Duration::from_secs(60);
 const FAR: Duration = Duration::from_secs(3_600_000);
 
@@ -623,7 +623,7 @@ impl World {
         (!all.is_empty()).then(|| all[pick % all.len()])
     }
 
-    /// A context that the script holds. It never drops the first two.
+    /// A context that the script has a handle to. It never drops the first two.
     fn context(&self, pick: usize) -> (usize, Context) {
         let of = self.pick(pick, |real| real.context.is_some());
         let of = of.expect("the roots are always there");
@@ -704,7 +704,7 @@ impl World {
         self.compare()
     }
 
-    /// The last step: asks all contexts for the channel, then drops whatever the script holds.
+    /// The last step: calls `done` on all contexts, then drops all handles.
     fn let_all_go(&mut self) -> Result<(), String> {
         self.eyes = Eyes::OPEN;
         self.compare()?;
@@ -768,7 +768,7 @@ impl World {
                 let before = Instant::now();
                 let (context, cancel) = parent.with_timeout(Duration::ZERO);
                 let after = Instant::now();
-                // When exactly that was only the context knows.
+                // When exactly that was only the context can say.
                 let mut at = before;
                 if self.model.is_own_deadline(of, before) {
                     at = context.deadline().ok_or("a timeout without a deadline")?;
@@ -797,8 +797,8 @@ impl World {
                 ));
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
                 self.enter(under, child, Some(Cancel::Plain(cancel_child)));
-                // If nobody looks, somebody has to wait for the timer: for one that is set and fires
-                // later.
+                // If nothing is observed, wait for the timer: for a deadline that is
+                // registered and fires later.
                 let fired = eventually(|| {
                     let (later, _cancel) = Context::background().with_timeout(MOMENT);
                     let done = later.done();
@@ -959,7 +959,7 @@ impl World {
     fn register(&mut self, pick: usize) {
         let (of, context) = self.context(pick);
         let (tell, ran) = bounded(1);
-        // A custom context whose handles are gone may be open when the function runs.
+        // A custom context without handles may be open when the callback runs.
         let nature = self.model.vertices[self.model.node(of)].nature;
         let done = match nature {
             Nature::Custom | Nature::Wrapper => None,
@@ -1024,13 +1024,13 @@ impl World {
         Ok(())
     }
 
-    /// The context, if it is to be looked at.
+    /// The context, if it is to be observed.
     fn seen<'a>(&self, number: usize, real: &'a Real) -> Option<&'a Context> {
         let context = real.context.as_ref();
         context.filter(|_| self.eyes.look_at(number, self.trace.len()))
     }
 
-    /// What comes by way of another thread is not there at once.
+    /// Consequences brought by another thread take a moment.
     fn wait_for_end(&self, number: usize, real: &Real) -> Result<(), String> {
         if self.model.vertices[number].end.is_none() {
             return Ok(());
@@ -1081,7 +1081,7 @@ impl World {
         }
         let text = without_times(&context.to_string());
         agree(number, "Display", text, vertex.text.clone())?;
-        // To ask an open context would make its channel, and that is a step of the script.
+        // Calling `done` on an open context would create its channel, and that is a step of the script.
         if err.is_some() {
             agree(number, "done", is_closed(&context.done()), true)?;
         }
@@ -1114,8 +1114,8 @@ impl World {
         }
     }
 
-    /// A context that can tell by itself has one function of ours while there is somebody to be
-    /// told, and else none.
+    /// A context with an `after_func` of its own has one registered function while there is something
+    /// to end, and none otherwise.
     fn compare_registrations(&self, number: usize, custom: &Custom) -> Result<(), String> {
         let expected = match custom.watches_itself {
             true => usize::from(self.model.has_listeners(number)),
@@ -1154,7 +1154,7 @@ fn agree_on_callback(
     }
 }
 
-/// The text of a context without what changes as time passes.
+/// The text of a context without what changes over time.
 fn without_times(text: &str) -> String {
     let mut parts = text.split('[');
     let mut rest = parts.next().unwrap_or_default().to_string();

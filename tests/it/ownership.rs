@@ -1,4 +1,4 @@
-//! Who holds whom, and what becomes of a context that nobody holds.
+//! What keeps a context alive, and what happens when its last handle is dropped.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +9,14 @@ use go_context::crossbeam_channel::{bounded, select, Receiver, RecvTimeoutError,
 use go_context::{Context, Error, Key};
 use support::{is_closed, is_open, Name, HOUR, LIMIT};
 
-/// Has the context say when it is done, on a channel that does not hold it.
+/// Registers a callback that reports when the context is done, on a channel that is no handle.
 fn callback(ctx: &Context) -> Receiver<&'static str> {
     let (tx, ran) = bounded(1);
     ctx.after_func(move || tx.send("ran").expect("somebody listens"));
     ran
 }
 
-/// A cause that tells when it is gone, and with it the deadline that kept it.
+/// A cause that reports its drop, and so that of the deadline that owns it.
 #[derive(Debug)]
 struct Noticed(Arc<AtomicBool>);
 
@@ -277,7 +277,7 @@ fn child_drop_leaves_parent_open() {
             let (child, _) = parent.with_cancel();
             let ran = callback(&child);
             drop(child);
-            // Let others take the place in between.
+            // Other contexts reuse the slot in between.
             if n % 3 == 0 {
                 let (other, _) = parent.with_cancel();
                 assert_eq!(other.err(), None);
@@ -378,7 +378,7 @@ fn context_is_borrowed_by_scoped_threads() {
 
 #[test]
 fn drop_guard_in_thread_scope_ends_its_threads() {
-    /// Works until it is told to stop.
+    /// Works until the context is done.
     fn work(ctx: &Context, jobs: &Receiver<u32>, finished: &Sender<u32>) -> Option<Error> {
         loop {
             select! {

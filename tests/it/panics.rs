@@ -1,4 +1,4 @@
-//! Foreign code: what panics in it, blocks in it or calls back from it harms nobody else.
+//! User code: if it panics, blocks or calls back into the crate, nothing else is affected.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,7 +17,7 @@ use support::{assert_closes, callback, in_time, panics, HOUR, LIMIT};
 
 const SOON: Duration = Duration::from_millis(5);
 
-/// A panic that the hook keeps quiet about.
+/// A panic without a message from the hook.
 fn blow_up() {
     panic::resume_unwind(Box::new("on purpose"));
 }
@@ -59,7 +59,7 @@ fn on_drop(f: impl Fn() + Send + Sync + 'static) -> OnDrop<Foreign> {
     OnDrop(Box::new(f))
 }
 
-/// A value or a cause that panics when it is dropped.
+/// A value or a cause that panics in its drop.
 fn bomb() -> OnDrop<Foreign> {
     on_drop(blow_up)
 }
@@ -80,7 +80,7 @@ impl Key for Compared {
     type Value = &'static str;
 }
 
-/// Asserts that deadlines pass and callbacks run, as if nothing had happened.
+/// Asserts that deadlines fire and callbacks run as usual.
 #[track_caller]
 fn assert_unharmed() {
     let (ctx, _cancel) = Context::background().with_timeout(SOON);
@@ -94,7 +94,7 @@ fn assert_disconnected(done: &Receiver<()>) {
     assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected));
 }
 
-/// Does to a context all that can be done to one, from wherever it is called.
+/// Uses a context in every way, whatever calls this.
 fn exercise(ctx: &Context, cancel: &CancelCauseFunc) {
     let (child, cancel_child) = ctx.with_timeout(HOUR);
     let valued = child.with_value(Slot(9), on_drop(|| ()));
@@ -349,7 +349,7 @@ fn unused_timeout_cause_panics_in_its_constructor() {
     assert_eq!(parent.err(), None);
     assert_unharmed();
 
-    // No child has been left behind that would hold it.
+    // No child has been left that would keep it alive.
     let done = parent.done();
     drop((parent, cancel));
     assert_disconnected(&done);
@@ -359,7 +359,7 @@ fn unused_timeout_cause_panics_in_its_constructor() {
 fn two_causes_panicking_in_drop_do_not_abort() {
     let bg = Context::background();
 
-    // Two of one context: its deadline's, and the one that it was cancelled with.
+    // Two causes of one context: its deadline's, and the one it was cancelled with.
     let (parent, cancel) = bg.with_cancel_cause();
     let (child, _) = parent.with_timeout_cause(HOUR, bomb());
     cancel.cancel(bomb());
@@ -561,7 +561,7 @@ fn cause_drop_can_use_its_contexts() {
         assert_eq!(parent.cause().unwrap().to_string(), "from within");
     });
     in_time(|| {
-        // One that comes too late, in the call that brings it.
+        // One that is too late, in the call that passes it.
         let (ctx, cancel) = Context::background().with_cancel_cause();
         cancel.cancel("first");
         let used = (ctx.clone(), cancel.clone());
@@ -569,7 +569,7 @@ fn cause_drop_can_use_its_contexts() {
         assert_eq!(ctx.cause().unwrap().to_string(), "first");
     });
     in_time(|| {
-        // The cause of a deadline that never came.
+        // The cause of a deadline that never fired.
         let (parent, cancel_parent) = Context::background().with_cancel_cause();
         let used = parent.clone();
         let cause = on_drop(move || exercise(&used, &cancel_parent));
@@ -640,7 +640,7 @@ fn value_blocking_in_drop_delays_only_its_caller() {
         dropping_tx.send(()).expect("somebody listens");
         let _ = released.recv();
     });
-    // Its last handle goes just as its deadline passes.
+    // Its last handle is dropped just as its deadline passes.
     let ctx = parent.with_timeout(SOON).0.with_value(Slot(1), value);
     let done = ctx.done();
     let blocked = thread::spawn(move || {
@@ -660,8 +660,8 @@ fn value_blocking_in_drop_delays_only_its_caller() {
     blocked.join().expect("no panic");
 }
 
-/// Lets the last handle of a context go while its deadline fires, until it so happens that not the
-/// test but a thread of the crate's drops the cause, which then calls `then`.
+/// Drops the last handle of a context while its deadline fires, until a thread of the crate instead
+/// of the test drops the cause, which then calls `then`.
 #[track_caller]
 fn let_the_crate_drop_a_cause(then: impl Fn() + Clone + Send + Sync + 'static) {
     let ours = thread::current().id();
@@ -679,8 +679,8 @@ fn let_the_crate_drop_a_cause(then: impl Fn() + Clone + Send + Sync + 'static) {
             }
         });
         let (ctx, cancel) = Context::background().with_timeout_cause(timeout, cause);
-        // The channel is closed first. Then it takes a while to go through all these places, which
-        // are free again but for one.
+        // The channel is closed first. Then it takes a while to visit all these slots, of which all
+        // but one are free again.
         let _ran = callback(&ctx);
         let children: Vec<_> = (0..200_000).map(|_| ctx.with_cancel()).collect();
         for (child, _) in &children {
@@ -717,9 +717,9 @@ fn cause_panicking_on_expiry_is_contained() {
 
 type LastWords = OnDrop<Box<dyn FnMut()>>;
 
-/// Runs `last` on a thread as it ends, when its thread-locals are being dropped. The order in which
-/// they are is up to the system, so what is called on the thread `before` and `after` this one is
-/// made may leave older and younger ones behind.
+/// Runs `last` on a thread as it ends, when its thread-locals are being dropped. The system
+/// determines the order in which they are dropped, so `before` and `after`, which are called before
+/// and after this one is made, can create older and younger thread-locals.
 #[track_caller]
 fn at_thread_exit([before, after]: [fn(); 2], last: impl FnOnce() + Send + 'static) {
     thread_local! {

@@ -1,7 +1,7 @@
-//! Two threads against each other, very often: whatever comes first, nothing is lost.
+//! Two threads race, very often: whichever is first, nothing is lost.
 //!
-//! What can go wrong here goes wrong within a few nanoseconds of one another, so two threads meet
-//! before each round, and from round to round one of them is held back a little more or less.
+//! The windows of these races are a few nanoseconds, so two threads meet before each round, and from
+//! round to round one of them is delayed a little more or less.
 
 use std::hint;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutErr
 use go_context::{CancelFunc, Context, Error};
 use support::{is_closed, lock, Tag, Task, HOUR, LIMIT};
 
-// The race track
+// The races' machinery
 
 /// How far one of the two threads has come.
 #[derive(Default)]
@@ -66,18 +66,18 @@ impl Partner<'_> {
     }
 }
 
-/// At the end, and in a panic, the other need not wait any more.
+/// At the end, and in a panic, the other thread must not wait any more.
 impl Drop for Partner<'_> {
     fn drop(&mut self) {
         self.come(usize::MAX);
     }
 }
 
-/// How many rounds are prepared at once, and looked at when they are over.
+/// How many rounds are prepared together, and checked when they have run.
 const PACK: usize = 100;
 
-/// Runs `left` and `right` at the same time, once a round, each with what `prepare` has for it, and
-/// has `check` look at what came of it.
+/// Runs `left` and `right` at the same time, once a round, each with what `prepare` returned for it,
+/// and calls `check` with the results.
 fn race<L, R: Send, A, B: Send>(
     rounds: usize,
     prepare: impl Fn(usize) -> (L, R),
@@ -85,7 +85,7 @@ fn race<L, R: Send, A, B: Send>(
     right: impl Fn(R) -> B + Sync,
     mut check: impl FnMut(usize, A, B),
 ) {
-    // Both cores for one race: two at once would only keep each other waiting.
+    // Both cores for one race: two races at once would only keep each other waiting.
     static TRACK: Mutex<()> = Mutex::new(());
     let _alone = lock(&TRACK);
     assert_eq!(rounds % PACK, 0);
@@ -140,14 +140,14 @@ fn race<L, R: Send, A, B: Send>(
     });
 }
 
-/// Holds a thread back for about as long as one step of its race takes, or less.
+/// Delays a thread by about as much as one step of its race takes, or less.
 fn stagger(round: usize) {
     for _ in 0..round % 32 {
         hint::spin_loop();
     }
 }
 
-/// Counts who came first, to show that there was a race at all. On a single core there is none.
+/// Counts which side was first, to show that there was a race at all. On a single core there is none.
 #[derive(Default)]
 struct Outcomes([usize; 2]);
 
@@ -166,7 +166,7 @@ impl Outcomes {
     }
 }
 
-/// Does something at the end, also in a panic.
+/// Calls a function at the end, even in a panic.
 struct OnDrop<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnDrop<F> {
@@ -175,8 +175,8 @@ impl<F: Fn()> Drop for OnDrop<F> {
     }
 }
 
-/// What the function that sends to `ran` has found, or `None` if it did not run. Waits until it is
-/// gone, so that it cannot run any more.
+/// What the callback that sends to `ran` has observed, or `None` if it did not run. Waits until it is
+/// dropped, so that it cannot run any more.
 #[track_caller]
 fn found<T>(ran: &Receiver<T>) -> Option<T> {
     let next = || match ran.recv_timeout(LIMIT) {
@@ -198,7 +198,7 @@ fn child_derived_during_parent_cancel_is_done() {
         300_000,
         |round| {
             let (parent, cancel) = Context::background().with_cancel_cause();
-            // With a channel the cancel takes another way, and more time.
+            // With a channel the cancel takes another path, and more time.
             let done = (round % 3 == 0).then(|| parent.done());
             let for_right = (parent.clone(), round);
             ((parent, cancel, done, round), for_right)
@@ -288,7 +288,7 @@ fn drop_racing_parent_cancel_is_done_once() {
 
 #[test]
 fn cancel_waits_for_descendants_being_dropped() {
-    // Others who set and take out timers keep the one who lets go waiting, in the midst of it.
+    // Other threads that add and remove timers delay the drop in the middle.
     let over = AtomicBool::new(false);
     let others = || {
         while !over.load(Ordering::Relaxed) {
@@ -392,7 +392,7 @@ fn after_func_during_cancel_runs_once() {
             let (ctx, cancel) = Context::background().with_cancel();
             let done = (round % 2 == 0).then(|| ctx.done());
             if round % 4 == 1 {
-                assert_eq!(ctx.err(), None); // otherwise this is the first look as well
+                assert_eq!(ctx.err(), None); // otherwise this registers it as well
             }
             ((cancel, done), ctx)
         },
@@ -426,7 +426,7 @@ fn done_created_during_cancel_is_closed() {
             let (parent, cancel) = Context::background().with_cancel();
             let (child, cancel_child) = parent.with_cancel();
             if round % 4 < 2 {
-                assert_eq!(child.err(), None); // otherwise this is the first look as well
+                assert_eq!(child.err(), None); // otherwise this registers it as well
             }
             let ctx = [parent, child][round % 2].clone();
             ((cancel, cancel_child), ctx)
@@ -438,7 +438,7 @@ fn done_created_during_cancel_is_closed() {
         |ctx| {
             let done = ctx.done();
             let again = ctx.done();
-            // An error seen before the channel is looked at must show in it, and the reverse.
+            // An error seen before `done` is called implies a closed channel, and the reverse.
             let err = ctx.err();
             let closed = is_closed(&done);
             let err_after = ctx.err();
@@ -472,7 +472,7 @@ fn err_some_implies_done_closed() {
             cancel_child
         },
         |(ctx, done)| {
-            // From when it sees one of the two, it must see the other and the cause as well.
+            // Once it has seen one of the two, it must see the other and the cause as well.
             let (mut err, mut closed) = (None, false);
             while err.is_none() && !closed {
                 err = ctx.err();
@@ -502,7 +502,7 @@ fn two_cancels_both_return_with_all_done() {
             let (parent, cancel) = Context::background().with_cancel();
             let (child, cancel_child) = parent.with_cancel();
             let (grandchild, cancel_grandchild) = child.with_timeout(HOUR);
-            // The same context from both sides, or the one and the one above.
+            // The same context from both sides, or the context and its parent.
             let (left, right) = match round % 3 {
                 0 => (cancel.clone(), cancel),
                 1 => (cancel, cancel_child),
@@ -525,7 +525,7 @@ fn two_cancels_both_return_with_all_done() {
     outcomes.assert_both();
 }
 
-// First looks: contexts that nobody has looked at before
+// First calls: contexts that have not been registered before
 
 #[test]
 fn first_call_racing_cancel_above_is_done() {
@@ -534,7 +534,7 @@ fn first_call_racing_cancel_above_is_done() {
         300_000,
         |round| {
             let (top, cancel) = Context::background().with_cancel_cause();
-            // With a channel, or with a child that is known to it, the cancel takes another way.
+            // With a channel, or with a registered child, the cancel takes another path.
             let done = (round % 3 == 0).then(|| top.done());
             let sibling = (round % 5 == 0).then(|| {
                 let (sibling, cancel) = top.with_cancel();
@@ -557,7 +557,7 @@ fn first_call_racing_cancel_above_is_done() {
                 0 => drop(cancel.drop_guard()),
                 _ => cancel.cancel(Error::DeadlineExceeded),
             }
-            // Whoever looks, when the cancel has returned it is all over.
+            // Whatever observes it, all is done when the cancel has returned.
             (top.err().is_some() && held.1.err().is_some(), held)
         },
         |(leaf, above, round)| match round % 4 {
@@ -676,7 +676,7 @@ fn two_first_calls_register_all_callbacks() {
                 1 => cancel_middle.clone(),
                 _ => cancel_leaf.clone(),
             };
-            // The same context from both sides, or two of which one is above.
+            // The same context from both sides, or a context and an ancestor.
             let left = match round / 3 % 2 {
                 0 => leaf.clone(),
                 _ => middle.clone(),
@@ -803,7 +803,7 @@ fn first_call_racing_drops_sees_ancestors() {
 
 // Channels of several threads
 
-/// A third thread, that does what it is told.
+/// A third thread, which runs closures.
 struct Helper(Sender<Task>);
 
 impl Helper {
@@ -821,7 +821,7 @@ impl Helper {
     }
 }
 
-/// Contexts by the hundred, so that the helper is seldom asked.
+/// Contexts by the hundred, so that the helper is seldom needed.
 fn pack_of<T: Send + 'static>(
     helper: &Helper,
     make: impl Fn() -> T + Copy + Send + 'static,
@@ -964,7 +964,7 @@ fn callback_sees_channels_of_all_threads_closed() {
     );
 }
 
-// Contexts from which many threads have derived
+// Contended contexts
 
 fn with_a_first_child() -> (Context, CancelFunc) {
     let (ctx, cancel) = Context::background().with_cancel();
@@ -972,7 +972,7 @@ fn with_a_first_child() -> (Context, CancelFunc) {
     (ctx, cancel)
 }
 
-/// A context that a number of children have been derived from, by more than one thread.
+/// A context from which children have been derived by more than one thread.
 fn crowded(make: &impl Fn() -> (Context, CancelFunc)) -> (Context, CancelFunc) {
     let (ctx, cancel) = make();
     for _ in 0..CROWD {
@@ -981,7 +981,7 @@ fn crowded(make: &impl Fn() -> (Context, CancelFunc)) -> (Context, CancelFunc) {
     (ctx, cancel)
 }
 
-/// More than it takes to make a context prepare for many threads.
+/// More than make a context shard its table of children.
 const CROWD: usize = 50;
 
 #[test]
@@ -1000,7 +1000,7 @@ fn contended_last_handle_and_child_drop_at_once() {
             let (run, ran) = bounded(2);
             ctx.after_func(move || run.send(()).unwrap());
             let seen = [ctx.done(), child.done()];
-            // The cancel func goes with the one or with the other.
+            // The cancel function is dropped on one side or on the other.
             let mut late = Some(cancel);
             let early = if round % 3 == 0 { late.take() } else { None };
             let left = (ctx, early, seen, ran);
@@ -1061,7 +1061,7 @@ fn child_derived_during_contended_cancel_is_done() {
     race(
         20_000,
         |_| {
-            // The right thread has not derived from it yet, so it is the first to need a place.
+            // The right thread has not derived from it yet, so it is the first to need a slot.
             let (ctx, cancel) = crowded(&make);
             ((ctx.clone(), cancel), ctx)
         },

@@ -411,7 +411,7 @@ fn scope_first_error_is_first_in_time() {
         });
         s.spawn(|_| -> io::Result<()> { Err(failure("early")) });
     };
-    // What is to be told has to be on record before anybody hears of the end.
+    // An error must be recorded before the end of its worker can be observed.
     for _ in 0..500 {
         let ended: io::Result<()> = Context::background().scope(run_late);
         assert_eq!(ended.unwrap_err().to_string(), "early");
@@ -443,7 +443,7 @@ fn scope_cause_is_the_returned_error() {
 #[test]
 fn scope_all_returns_errors_in_spawn_order() {
     let all: Result<(), Vec<io::Error>> = Context::background().scope_all(|s| {
-        // Each fails when the one that was spawned after it does.
+        // Each fails when the one that was spawned after it has.
         let mut fails = bounded::<()>(0).0;
         for n in 0..10 {
             let (next_fails, next) = bounded::<()>(0);
@@ -480,7 +480,7 @@ fn scope_all_keeps_all_errors() {
     }
 }
 
-/// An error of one's own, with a part that is not `'static`.
+/// A user's error, with a part that is not `'static`.
 #[derive(Debug)]
 enum Own<'a> {
     Io(io::Error),
@@ -632,7 +632,7 @@ fn try_spawn_refused_is_no_error() {
 
 #[test]
 fn scope_cancel_is_not_taken_for_parent_cancel() {
-    // Work is refused because a worker failed, so there is nothing to add.
+    // Work is refused because a worker failed, so there is no further error.
     let ended: Result<(), Vec<io::Error>> = Context::background().scope_all(|s| {
         s.spawn(|_| -> io::Result<()> { Err(failure("lost")) });
         wait(s.context());
@@ -655,7 +655,7 @@ fn spawn_on_done_context_drops_work() {
     assert!(ended.is_err());
 }
 
-// Threads that cannot be had
+// Threads that cannot be spawned
 
 #[test]
 fn spawn_without_thread_is_a_scope_error() {

@@ -1,4 +1,4 @@
-//! Groups with a limit: never too many workers, and nobody who waits for a slot is forgotten.
+//! Groups with a limit: never too many workers, and no waiting `spawn` is forgotten.
 
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -13,7 +13,7 @@ use support::{assert_closes, in_time, receive, LIMIT};
 
 type Group<'scope, 'env> = Scope<'scope, 'env, io::Error>;
 
-/// Counts who is there at once, and who has been there.
+/// Counts how many workers run at once, and in all.
 #[derive(Default)]
 struct Gauge {
     now: AtomicUsize,
@@ -40,7 +40,7 @@ impl Gauge {
     }
 }
 
-/// A worker that holds its slot until it is told what to return, or nobody is left to tell it.
+/// A worker that holds its permit until it receives its result, or the sender is dropped.
 fn occupy(s: Group<'_, '_>) -> Sender<io::Result<()>> {
     let (release, released) = bounded(1);
     s.spawn(move |_| match released.recv_timeout(LIMIT) {
@@ -226,7 +226,7 @@ fn spawn_waiting_for_own_permit_ends_when_done() {
 
 #[test]
 fn permits_are_shared_with_nested_spawns() {
-    /// Works on half of it itself where there is no slot for another.
+    /// Does half of the work itself if there is no permit for another worker.
     fn halve<'scope>(s: Group<'scope, '_>, size: usize, gauge: &'scope Gauge) -> io::Result<()> {
         if size == 1 {
             return gauge.visit();
@@ -249,22 +249,22 @@ fn permits_are_shared_with_nested_spawns() {
     });
 }
 
-// Those who wait
+// Waiting for a permit
 
-/// How many threads wait for a slot.
+/// How many threads wait for a permit.
 const WAITERS: usize = 6;
 
-/// A group of which all slots are taken.
+/// A group of which all permits are taken.
 struct Full<'a, 'scope, 'env> {
     group: Group<'scope, 'env>,
-    /// Ends the worker that has a slot.
+    /// Ends the worker that has a permit.
     occupied: Sender<io::Result<()>>,
-    /// Brings a message from each worker that runs.
+    /// Receives a message from each worker that runs.
     ran: &'a Receiver<()>,
 }
 
-/// Has threads wait for a slot while `f` does something about it. What `f` returns is held until each
-/// of them has got one or given up. Says how the group ended, and how many workers ran.
+/// Makes threads wait for a permit while `f` does something about it. What `f` returns is kept until
+/// each of them has got one or given up. Returns the group's result, and how many workers ran.
 fn while_others_wait<T>(
     ctx: &Context,
     limit: usize,
@@ -349,7 +349,7 @@ fn set_limit_raised_starts_as_many_as_fit() {
                             })
                         });
                     }
-                    // One change, and several slots: who gets one tells the next.
+                    // One change, and several permits: a thread that gets one notifies the next.
                     s.set_limit(WAITERS);
                     (0..WAITERS).for_each(|_| receive(&begins));
                 });
@@ -377,8 +377,8 @@ fn parent_cancel_ends_spawn_wait() {
     });
 }
 
-/// With a limit of zero the slot is of no use to anybody, so it is the context that ends the wait. With
-/// one the slot is free, but what freed it came before.
+/// With a limit of zero no thread can use the permit, so it is the context that ends the wait. With
+/// one the permit is free, but it was freed after the end.
 #[test]
 fn worker_error_ends_spawn_wait() {
     in_time(|| {
@@ -409,7 +409,7 @@ fn permit_released_after_parent_cancel_is_unused() {
     });
 }
 
-/// The same for those who try again and again, who look at the slots most often.
+/// The same with threads that try again and again, which check the permits most often.
 #[test]
 fn try_spawn_after_error_gets_no_permit() {
     in_time(|| {

@@ -1,4 +1,4 @@
-//! Panics in groups: the first one comes out of the scope, after all workers have ended, and nothing
+//! Panics in groups: the first one is resumed by the scope, after all workers have ended, and nothing
 //! aborts the process.
 
 use std::any::Any;
@@ -15,7 +15,7 @@ use support::{assert_closes, wait, LIMIT};
 
 type Payload = Box<dyn Any + Send>;
 
-/// A panic that the hook keeps quiet about.
+/// A panic without a message from the hook.
 fn blow_up(text: &'static str) -> ! {
     resume_unwind(Box::new(text))
 }
@@ -48,7 +48,7 @@ where
     Context::background().scope(f)
 }
 
-/// Panics when it is dropped.
+/// Panics in its drop.
 #[derive(Debug)]
 struct Bomb(&'static str);
 
@@ -58,7 +58,7 @@ impl Drop for Bomb {
     }
 }
 
-/// An error that panics when it is dropped.
+/// An error that panics in its drop.
 #[derive(Debug)]
 struct Explosive(Bomb);
 
@@ -78,7 +78,7 @@ fn explosive(text: &'static str) -> Explosive {
     Explosive(Bomb(text))
 }
 
-/// Has this many workers wait for the end of the group, slowly, and count.
+/// Starts this many workers that wait for the end of the group, slowly, and count.
 fn count_ends<'scope, E>(s: Scope<'scope, '_, E>, workers: usize, ended: &'scope AtomicUsize)
 where
     E: fmt::Display + From<io::Error> + Send,
@@ -93,7 +93,7 @@ where
     }
 }
 
-/// Workers that all fail, and none before all have been spawned.
+/// Workers that all fail, none before all have been spawned.
 fn fail_together(s: Scope<'_, '_, Explosive>) {
     let (spawned, all_spawned) = bounded::<()>(0);
     for _ in 0..4 {
@@ -106,7 +106,7 @@ fn fail_together(s: Scope<'_, '_, Explosive>) {
     drop(spawned);
 }
 
-// Who panics
+// Which side panics
 
 #[test]
 fn worker_panic_is_resumed_by_scope() {
@@ -154,7 +154,7 @@ fn scope_all_resumes_worker_panic() {
     assert_panics("boom", || {
         Context::background().scope_all::<_, io::Error, _>(|s| {
             count_ends(s, 4, &ended);
-            // A group that has failed starts nothing more, so the error comes when both have begun.
+            // A group that has failed starts nothing more, so the error comes after both have begun.
             let (fail, failed) = go_context::crossbeam_channel::bounded::<()>(0);
             s.spawn(move |_| -> io::Result<()> {
                 let _ = failed.recv();
@@ -312,7 +312,7 @@ fn spawn_name_with_null_byte_panics() {
 
 // An error whose methods panic
 
-/// Panics when it is printed, and when it is made from what the system says.
+/// Panics when it is displayed, and when it is made from the system's error.
 #[derive(Debug)]
 struct Mute;
 
@@ -365,7 +365,7 @@ fn error_panicking_in_from_io_error_is_resumed() {
         scope::<_, Mute>(|s| {
             count_ends(s, 2, &ended);
             let thread = thread::Builder::new().stack_size(usize::MAX / 2);
-            // Not the spawner panics: it hears of it as of any worker that did not run.
+            // The spawning thread does not panic: the work is refused as usual.
             let none = s.spawn_with(thread, |_| Ok(()));
             assert_eq!(none.try_recv(), Err(TryRecvError::Disconnected));
             assert_cause(s.context(), "panicked: From");
@@ -374,7 +374,7 @@ fn error_panicking_in_from_io_error_is_resumed() {
     assert_eq!(ended.into_inner(), 2);
 }
 
-// What panics when it is dropped
+// What panics in its drop
 
 #[test]
 fn unreceived_result_may_panic_in_drop() {
@@ -489,7 +489,7 @@ fn errors_replaced_by_panic_may_panic_in_drop() {
     }
 }
 
-/// None of the errors is dropped before the value is.
+/// None of the errors is dropped before the value.
 #[test]
 fn errors_may_panic_in_drop_after_result_of_f() {
     assert_panics("value", || {
@@ -526,9 +526,9 @@ fn payload_may_panic_in_drop() {
     mem::forget(payload);
 }
 
-// While a panic is on its way
+// During a panic
 
-/// Runs groups when it is dropped.
+/// Runs groups in its drop.
 struct Groups<'a>(&'a AtomicUsize);
 
 impl Drop for Groups<'_> {

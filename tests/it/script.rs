@@ -1,7 +1,7 @@
-//! Scripts for several threads, found by fuzzing, played again: whatever order things happen in, the
-//! contract holds.
+//! Scripts for several threads, found by fuzzing, are replayed: in whatever order their steps
+//! happen, the contract holds.
 //!
-//! `.ci/fuzz` looks for more. What it finds to fail goes in here as well, to be told line by line.
+//! `.ci/fuzz` generates more. A script that fails is added here, and its failure lists its lines.
 
 use std::fs;
 use std::thread;
@@ -24,7 +24,7 @@ fn corpus_scripts_keep_the_contract() {
         for script in &scripts {
             tell.send(script.clone()).unwrap();
             let bytes = fs::read(script).unwrap();
-            // Who is first is another matter each time, and the short ones are all about that.
+            // Which thread is first differs each time, and the short ones are all about that.
             let rounds = (400 / (1 + bytes.len())).clamp(2, 20);
             (0..rounds).for_each(|_| script::play(&bytes));
         }

@@ -1,4 +1,4 @@
-//! `AfterFunc::stop_and_wait`: when it has returned, the function is not running and will not.
+//! `AfterFunc::stop_and_wait`: once it has returned, the callback is not running and will not run.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,12 +10,12 @@ use go_context::crossbeam_channel::{bounded, Receiver, Sender};
 use go_context::{AfterFunc, Context};
 use support::{in_time, LIMIT};
 
-/// How long a function gives those who should wait for it to return all the same. It makes no
-/// difference to a library that is right.
+/// How long a callback waits for a `stop_and_wait` that returns too early. It makes no difference if
+/// none does.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A function that ends when somebody comes back from waiting for it too early, or when it has lost
-/// patience, and then says that it has ended.
+/// A callback that ends when a call that should wait for it returns too early, or after
+/// [`PATIENCE`], and then records that it has ended.
 struct Slow {
     started: Receiver<()>,
     returned: Sender<()>,
@@ -41,7 +41,7 @@ impl Slow {
         (after, slow)
     }
 
-    /// Calls `stop_and_wait`, which is to come back when the function has ended.
+    /// Calls `stop_and_wait`, which must return when the callback has ended.
     #[track_caller]
     fn outwait(&self, after: &AfterFunc) {
         let stopped = after.stop_and_wait();
@@ -58,7 +58,7 @@ fn stop_and_wait_before_end_returns_true_once() {
     let (tell, ran) = bounded::<()>(1);
     let after = ctx.after_func(move || tell.send(()).unwrap());
     assert!(after.stop_and_wait());
-    // The function has been dropped, and with it the only sender.
+    // The callback has been dropped, and with it the only sender.
     assert!(ran.try_recv().unwrap_err().is_disconnected());
     assert!(!after.stop_and_wait());
     assert!(!after.stop());
@@ -141,7 +141,7 @@ fn stop_and_wait_waits_whatever_ended_context() {
     cancel.cancel();
     slow.outwait(&after);
 
-    // Nobody holds it.
+    // Its last handle is dropped.
     let (ctx, cancel) = Context::background().with_cancel();
     let (after, slow) = Slow::register(&ctx);
     drop((ctx, cancel));
@@ -217,11 +217,11 @@ fn stop_and_wait_inside_callback_does_not_wait() {
     let after = Arc::new(after);
     hand.send(after.clone()).unwrap();
     assert_eq!(told.recv_timeout(LIMIT), Ok(false));
-    // Others wait as ever.
+    // Other threads wait as usual.
     assert!(!in_time(move || after.stop_and_wait()));
 }
 
-/// The captures of a function are dropped inside it, at its end.
+/// The captures of a callback are dropped inside it, at its end.
 #[test]
 fn stop_and_wait_in_callback_drop_does_not_wait() {
     struct Waits(Receiver<Arc<AfterFunc>>, Sender<bool>);
@@ -247,7 +247,7 @@ fn stop_and_wait_inside_other_callback_waits() {
     let (after, slow) = Slow::register(&ctx);
     let (tell, told) = bounded(1);
     let _other = ctx.after_func(move || {
-        // A panic does not leave the thread, so what it says is passed on.
+        // A panic does not leave the thread, so its message is passed on.
         let result = catch_unwind(AssertUnwindSafe(|| slow.outwait(&after)));
         tell.send(result.is_ok()).unwrap();
     });
@@ -325,7 +325,7 @@ fn stop_and_drop_do_not_wait_for_callback() {
     over.recv_timeout(LIMIT).unwrap();
 }
 
-/// What it is for: to take down what the function works on.
+/// Its purpose: to free what the callback uses.
 #[test]
 fn stop_and_wait_synchronizes_with_callback() {
     for _ in 0..500 {
@@ -341,7 +341,7 @@ fn stop_and_wait_synchronizes_with_callback() {
         let taken = resource.lock().unwrap().take();
         assert_eq!(taken.unwrap().len(), usize::from(!stopped));
         canceller.join().unwrap();
-        // A function that came too late would have poisoned it.
+        // A callback that ran too late would have poisoned it.
         assert!(!resource.is_poisoned());
     }
 }

@@ -1,4 +1,4 @@
-//! Values: who sees which, what a key is, and how long a value lives.
+//! Values: which contexts see them, what a key is, and how long a value lives.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ impl Key for Setting {
     type Value = u32;
 }
 
-/// A name, equal to any that differs in case alone.
+/// A name, equal to any that differs only in case.
 #[derive(Eq)]
 struct Caseless(&'static str);
 

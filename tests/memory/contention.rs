@@ -1,7 +1,5 @@
-//! What a context costs from which many threads derive is given back: by the children while it
-//! lives, and by the context when it goes.
-//!
-//! Memory is counted for the whole process, so there is one test here.
+//! The memory of a contended context is freed: that of its children while it lives, and its own when
+//! it is dropped.
 
 use std::thread;
 
@@ -11,7 +9,7 @@ use support::{test_name, HOUR};
 
 use crate::allocated_bytes;
 
-/// What threads and channels may have in hand at the moment.
+/// What threads and channels may own at the moment.
 const SLACK: usize = 32 * 1024;
 
 const THREADS: usize = 4;
@@ -23,7 +21,7 @@ impl Key for Number {
     type Value = String;
 }
 
-/// Has many threads derive from a context, and do with the children what children are for.
+/// Derives from a context on many threads, and uses the children in the usual ways.
 fn crowd(ctx: &Context, children: usize) {
     thread::scope(|s| {
         for thread in 0..THREADS {
@@ -52,7 +50,7 @@ fn new(parent: &Context) -> (Context, CancelFunc) {
     parent.with_value(Number, "none".into()).with_cancel()
 }
 
-/// Makes crowded contexts and lets them go, each time in another order.
+/// Makes contended contexts and drops their handles, each time in another order.
 fn come_and_go(parent: &Context) {
     for round in 0..200 {
         let (ctx, cancel) = new(parent);

@@ -1,5 +1,4 @@
-//! How often contexts allocate. The counter replaces the allocator, so this test has a binary of its
-//! own.
+//! How often contexts allocate.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ impl Key for Key1 {
 }
 
 fn wait(ctx: &Context) {
-    // As in Go it asks for the channel, even if the context is done by then.
+    // As in Go `done` is called even if the context is done by then.
     let _ = ctx.done().recv();
 }
 
@@ -47,7 +46,7 @@ fn allocs() {
             }),
         ];
         for (name, limit, f) in cases {
-            f(); // what is made once for all
+            f(); // what is allocated once
             let runs = 100;
             let counted = allocations(|| (0..runs).for_each(|_| f()));
             assert!(counted <= limit * runs, "{name}: {counted} in {runs} runs");

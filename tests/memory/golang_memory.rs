@@ -1,5 +1,4 @@
-//! A parent that lives long does not grow with the children that it has had. All memory of the
-//! process is counted, so this test has a process of its own.
+//! A long-lived parent does not grow with the children that it has had.
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use support::test_name;
 
 use crate::allocated_bytes;
 
-/// What the timer thread may have in hand at the moment.
+/// What the timer thread may own at the moment.
 const SLACK: usize = 16 * 1024;
 
 const CHILDREN: usize = 10_000;
@@ -17,7 +16,7 @@ const CHILDREN: usize = 10_000;
 fn have_children(parent: &Context) {
     for _ in 0..CHILDREN {
         let (canceled, cancel) = parent.with_cancel();
-        assert_eq!(canceled.err(), None); // or the parent would not know it
+        assert_eq!(canceled.err(), None); // so that it is registered
         cancel.cancel();
         assert!(parent.after_func(|| ()).stop());
         let (timed, cancel_timed) = parent.with_timeout(Duration::from_secs(3600));
@@ -35,7 +34,7 @@ fn have_canceled_children(parent: &Context) -> Vec<(Context, CancelFunc)> {
 #[test]
 fn no_leak() {
     in_child_alone(test_name!(), || {
-        // Children that are gone have left nothing behind.
+        // Dropped children leave nothing behind.
         let (parent, _cancel) = Context::background().with_cancel();
         let (first, _cancel_first) = parent.with_cancel();
         assert_eq!(first.err(), None);
@@ -45,8 +44,8 @@ fn no_leak() {
         let growth = allocated_bytes().saturating_sub(before);
         assert!(growth < SLACK, "{growth} bytes more");
 
-        // Those that are cancelled and still held have left their parent: it has no room for them any
-        // more, so they take no more memory than children of nobody.
+        // Cancelled children with live handles have been unregistered: they have no slot any more, so they
+        // take no more memory than children of a root.
         let before = allocated_bytes();
         let orphans = have_canceled_children(&Context::background());
         let alone = allocated_bytes() - before;

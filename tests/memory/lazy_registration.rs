@@ -1,7 +1,5 @@
-//! A context that nobody has looked at costs its parent nothing, and one that is looked at for the
-//! first time while it ends leaves nothing behind.
-//!
-//! Memory is counted for the whole process, so there is one test here.
+//! An unregistered child costs its parent nothing, and one that is registered while it ends leaves
+//! nothing behind.
 
 use std::cell::RefCell;
 use std::hint;
@@ -16,14 +14,14 @@ use support::{test_name, HOUR, LIMIT};
 
 use crate::allocated_bytes;
 
-/// What threads may have in hand at the moment.
+/// What threads may own at the moment.
 const SLACK: usize = 16 * 1024;
 
 const CHILDREN: usize = 10_000;
 
 type Pair = (Context, CancelFunc);
 
-/// How much more memory is in use when `act` is over, and when what it returns is gone.
+/// How much more memory is in use after `act`, and after its result has been dropped.
 fn costs<T>(act: impl FnOnce() -> T) -> (usize, usize) {
     let before = allocated_bytes();
     let kept = act();
@@ -36,7 +34,7 @@ fn have(parent: &Context) -> Vec<Pair> {
     (0..CHILDREN).map(|_| parent.with_cancel()).collect()
 }
 
-/// Has a context of `make`'s looked at and ended at the same moment, very often.
+/// Observes and ends a context of `make`'s at the same moment, very often.
 fn race(
     rounds: usize,
     make: impl Fn(usize) -> Pair,
@@ -95,16 +93,16 @@ fn wait_for_callbacks(pending: &Arc<()>) {
 fn unregistered_child_costs_parent_nothing() {
     in_child_alone(test_name!(), || {
         let (parent, _cancel) = Context::background().with_cancel();
-        // So that there is a table, which is not given back as a whole.
+        // So that there is a table, which is not freed as a whole.
         let (first, _cancel_first) = parent.with_cancel();
         assert_eq!(first.err(), None);
 
-        // The parent does not know them: they cost as much as those of nobody.
+        // They are not registered: they cost as much as children of a root.
         let (alone, _) = costs(|| have(&Context::background()));
         let (unseen, left) = costs(|| have(&parent));
         assert!(unseen < alone + SLACK, "{unseen} bytes, {alone} of nobody");
         assert!(left < SLACK, "{left} bytes left");
-        // Nor does it when they are asked for their error.
+        // Nor does calling `err` change that, once they are done.
         let (asked, left_asked) = costs(|| {
             let children = have(&parent);
             assert!(children.iter().all(|(child, _)| child.err().is_none()));
@@ -120,7 +118,7 @@ fn unregistered_child_costs_parent_nothing() {
         assert!(seen > unseen, "{seen} bytes, {unseen} unseen");
         assert!(left < SLACK + CHILDREN * 64, "{left} bytes left");
 
-        // Cancelled by themselves, they are not known to it either.
+        // Those that were cancelled are not registered either.
         let (_, left) = costs(|| {
             let children = have(&parent);
             children.iter().for_each(|(_, cancel)| cancel.cancel());
@@ -129,7 +127,7 @@ fn unregistered_child_costs_parent_nothing() {
         });
         assert!(left < SLACK, "{left} bytes left");
 
-        // Unseen deadlines have no timer.
+        // Unregistered deadlines have no timer.
         let timeouts = || -> Vec<Pair> {
             let bg = Context::background();
             (0..CHILDREN).map(|_| bg.with_timeout(HOUR)).collect()
@@ -141,7 +139,7 @@ fn unregistered_child_costs_parent_nothing() {
         );
         assert!(left < SLACK, "{left} bytes left");
 
-        // Looked at by one while another cancels or drops, above or itself.
+        // One thread observes, while another cancels or drops, the context itself or an ancestor.
         let rounds = 10_000;
         let pending = Arc::new(());
         let look = |round: usize, ctx: &Context| match round / 3 % 4 {
@@ -170,11 +168,11 @@ fn unregistered_child_costs_parent_nothing() {
         for (what, act) in at_once {
             act();
             let (_, left) = costs(act);
-            // Threads for callbacks may still be there, as many as there were at once.
+            // Threads for callbacks may still exist, as many as there were at once.
             assert!(left < 2 * rounds, "{what}: {left} bytes left");
         }
 
-        // Its timer is gone, whoever was first.
+        // Its timer is removed, whichever was first.
         let (_, left) = costs(|| {
             let make = |_| Context::background().with_timeout(HOUR);
             let look =
@@ -183,8 +181,8 @@ fn unregistered_child_costs_parent_nothing() {
         });
         assert!(left < 4 * 1024, "a timer: {left} bytes left");
 
-        // Those that are still held when they have ended have no place with their parent, or its table
-        // would have grown, and stayed so when they are gone.
+        // Done children with live handles have no slot in their parent, or its table would have grown, and
+        // kept its size after their drop.
         let (parent, _cancel) = Context::background().with_cancel();
         let (first, _cancel_first) = parent.with_cancel();
         assert_eq!(first.err(), None);

@@ -1,6 +1,4 @@
-//! What a context keeps of a million that were merged with it and are gone: nothing.
-//!
-//! It reads the memory of the whole process, so it is the only test of its file.
+//! Of a million contexts that were merged with it and dropped, a context keeps nothing.
 
 #![cfg(target_os = "linux")]
 
@@ -11,14 +9,14 @@ use go_context::Context;
 use support::process::in_child_alone;
 use support::test_name;
 
-/// The memory of the process that is in use, in bytes.
+/// How many bytes are allocated now.
 fn resident() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
 }
 
-/// Merges, in each way in which a merge can come and go.
+/// Merges, in each way in which a merge can begin and end.
 fn merge(server: &Context, round: usize) {
     let (request, end_request) = Context::background().with_cancel();
     let (merged, cancel) = match round % 2 {
@@ -37,14 +35,14 @@ fn merge(server: &Context, round: usize) {
 fn million_merges_leave_nothing_in_parent() {
     in_child_alone(test_name!(), || {
         let (server, _cancel) = Context::background().with_cancel();
-        // One that stays, or the table would be given back whenever it is empty.
+        // One that stays, or the table would be freed whenever it is empty.
         let (other, _cancel) = server.with_cancel();
         assert_eq!(other.err(), None);
         (0..50_000).for_each(|round| merge(&server, round));
         let before = resident();
         (0..1_000_000).for_each(|round| merge(&server, round));
         let grown = resident().saturating_sub(before);
-        // A pointer left behind by each would be eight megabytes, a context ten times that.
+        // A pointer left by each would take eight megabytes, a context ten times that.
         assert!(grown < 4 << 20, "{grown} bytes more than before");
     });
 }

@@ -1,6 +1,4 @@
-//! A parent that lives long and has had a million children takes no more memory than before.
-//!
-//! Memory is counted for the whole process, so there is one test here.
+//! A long-lived parent that has had a million children takes no more memory than before.
 
 use std::collections::VecDeque;
 
@@ -12,9 +10,9 @@ use support::{test_name, HOUR};
 use crate::allocated_bytes;
 
 const COUNT: usize = 1_000_000;
-/// How many children live at once: each outlives those made meanwhile.
+/// How many children live at once: each outlives those created meanwhile.
 const ALIVE: usize = 100;
-/// What may come and go with the children alive: not a byte for each that there has been.
+/// What the live children may take: not a byte for each child that there has been.
 const BYTES: usize = 512 * 1024;
 /// The same for the resident memory, that the kernel counts by batches of pages.
 const RESIDENT_KIB: usize = 4 * 1024;
@@ -34,7 +32,7 @@ fn million_children_leave_nothing_in_parent() {
         let done = parent.done();
         let parent = &parent;
 
-        // A context that nobody looks at is not known to its parent, so there are both kinds.
+        // An unobserved context is not registered with its parent, so there are both kinds.
         million("never looked at, cancelled", |_| {
             let (child, cancel) = parent.with_cancel();
             move || {
@@ -154,7 +152,7 @@ fn million_children_leave_nothing_in_parent() {
     });
 }
 
-/// Makes a million children, each to be ended by the function that came with it.
+/// Creates a million children, each to be ended by the function that was returned with it.
 fn million<F: FnOnce()>(kind: &str, mut make: impl FnMut(usize) -> F) {
     let mut alive = VecDeque::with_capacity(ALIVE + 1);
     let mut limits = None;
@@ -164,7 +162,7 @@ fn million<F: FnOnce()>(kind: &str, mut make: impl FnMut(usize) -> F) {
             alive.pop_front().into_iter().for_each(|end| end());
         }
         if number % 10_000 == 9_999 {
-            // The first of them have set up all that is needed.
+            // The first ones have set up everything that is needed.
             let (bytes, resident) = (allocated_bytes(), resident_kib());
             let limits = *limits.get_or_insert((bytes + BYTES, resident + RESIDENT_KIB));
             assert!(
@@ -177,7 +175,7 @@ fn million<F: FnOnce()>(kind: &str, mut make: impl FnMut(usize) -> F) {
     alive.into_iter().for_each(|end| end());
 }
 
-/// The memory that the process has of the machine. Only Linux tells.
+/// The resident memory of the process; only Linux reports it.
 fn resident_kib() -> usize {
     if !cfg!(target_os = "linux") {
         return 0;

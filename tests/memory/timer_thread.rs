@@ -1,6 +1,4 @@
-//! One thread for all deadlines, and nothing left of a deadline that nobody needs any more.
-//!
-//! Threads and memory are counted for the whole process, so there is one test here.
+//! One thread serves all deadlines, and nothing is left of a deadline that is not needed any more.
 
 use std::mem::size_of;
 use std::time::{Duration, Instant};
@@ -37,7 +35,7 @@ fn timeouts_100000_use_one_thread_and_free_memory() {
         assert!(live
             .iter()
             .all(|(ctx, _)| ctx.err() == Some(Error::Canceled)));
-        // The contexts are still there. Their timers are not: each took at least an instant.
+        // The contexts still exist. Their timers do not: each took at least an instant.
         assert!(allocated_bytes() + COUNT * size_of::<Instant>() <= armed);
         drop(live);
         assert_nothing_left_since(idle);
@@ -63,7 +61,7 @@ fn timeouts_100000_use_one_thread_and_free_memory() {
     });
 }
 
-/// Everything that there is, but for deadlines.
+/// Everything except deadlines.
 fn use_no_deadline() {
     let (ctx, cancel) = Context::background().with_timeout(Duration::MAX);
     let (child, _cancel_child) = ctx.with_cancel_cause();
@@ -76,8 +74,8 @@ fn use_no_deadline() {
     assert_eq!(child.wait(), Error::Canceled);
 }
 
-/// A context whose deadline has just passed. To drop it at once might leave that to a thread more:
-/// the timer's has nothing to do with what a context may own.
+/// A context whose deadline has just passed. Dropping it at once could start another thread, because
+/// the timer thread does not drop what a context owns.
 fn expired() -> Context {
     let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
     let done = ctx.done().recv_timeout(LIMIT);
@@ -92,14 +90,14 @@ fn timeouts(parent: &Context) -> Vec<(Context, CancelFunc)> {
     timeouts
 }
 
-/// Leaves some room for what the timer's thread does meanwhile, but not a byte for each context.
+/// Leaves some room for what the timer thread does meanwhile, but not a byte for each context.
 #[track_caller]
 fn assert_nothing_left_since(idle: usize) {
     let now = allocated_bytes();
     assert!(now < idle + COUNT, "{idle} bytes before, {now} bytes now");
 }
 
-/// The threads of this process are these. Only Linux tells.
+/// Asserts that these are the threads of this process. Only Linux lists them.
 #[track_caller]
 fn assert_threads(expected: &[String]) {
     if cfg!(target_os = "linux") {
@@ -112,8 +110,8 @@ fn assert_threads(expected: &[String]) {
     }
 }
 
-/// The timer's thread takes no processor time while nothing is due. One that does not sleep takes all
-/// that it can get, which is far more than this even beside many others. Only Linux tells.
+/// The timer thread uses no processor time while nothing is due. One that does not sleep uses all
+/// that it can get, which is far more than this even beside many others. Only Linux reports it.
 fn assert_timer_sleeps() {
     let ticks = || {
         let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();

@@ -1,7 +1,7 @@
 //! Custom contexts around custom contexts, a hundred thousand deep: no operation recurses, so an
 //! ordinary stack is enough.
 //!
-//! A stack that overflows ends the process, so each test runs in a process of its own.
+//! A stack overflow ends the process, so each test runs in a child process.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,11 +43,11 @@ impl Nested {
     }
 }
 
-/// Calls `f` with nested contexts, on an ordinary stack in a process of its own.
+/// Calls `f` with nested contexts, on an ordinary stack in a child process.
 ///
 /// They are not dropped, which is what another test is about.
 fn with_nested(test: &str, f: fn(&Nested)) {
-    /// Keeps them reachable, so that they are no leak.
+    /// Keeps them reachable, so that they do not count as a leak.
     static KEPT: Mutex<Option<Nested>> = Mutex::new(None);
 
     in_child(test, || {

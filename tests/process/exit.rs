@@ -1,6 +1,4 @@
-//! A process ends when it wants to, whatever is still pending.
-//!
-//! The test runs itself again as another process, and sees how that ends.
+//! A process exits at once, with its own code, whatever is still pending.
 
 use std::io;
 use std::mem;
@@ -63,7 +61,7 @@ fn exit_in_a_custom_context(_: &Context, _: &CancelFunc) {
     thread::sleep(HOUR);
 }
 
-/// A context with a channel and no more, so that a thread has to watch it. That one asks for the error.
+/// A context with only a channel, so that a thread watches it. That thread calls `err`.
 struct Own(Receiver<()>, fn() -> Error);
 
 impl CustomContext for Own {
@@ -77,8 +75,8 @@ impl CustomContext for Own {
     }
 }
 
-/// Leaves behind deadlines far and near, functions that wait, that run, and that are about to, and a
-/// custom context that is watched.
+/// Leaves near and far deadlines, callbacks that wait, that run, and that are about to, and a watched
+/// custom context.
 fn leave_all_pending() {
     let background = Context::background();
     let (started, starts) = channel();

@@ -1,5 +1,4 @@
-//! What Go tries out of `signal.NotifyContext`. Tests in which a signal is sent run in processes of
-//! their own.
+//! What Go tests of `signal.NotifyContext`. Tests that send a signal run in child processes.
 
 use std::error::Error as _;
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +13,7 @@ use rustix::process::Signal;
 use support::process::{child, child_of, in_child, kill_self, say};
 use support::{test_name, LIMIT};
 
-/// As Go has it: the signal is caught until `stop`.
+/// As in Go: the signal is caught until `stop`.
 fn notify(signals: &[i32]) -> NotifyContext {
     let signals = signals.iter().copied();
     NotifyContext::new().signals(signals).keep_catching()
@@ -34,7 +33,7 @@ fn assert_no_cause(ctx: &Context) {
     assert_eq!(cause.downcast_ref(), Some(&Error::Canceled), "{cause}");
 }
 
-/// The child of TestNotifyContextNotifications: it never stops catching.
+/// The child process of TestNotifyContextNotifications: it never stops catching.
 fn notifications(signals: usize) {
     let (ctx, _stop) = notify(&[SIGINT]).start(&Context::background()).unwrap();
     thread::scope(|s| {
@@ -181,7 +180,7 @@ fn example_notify_context() {
     }
 }
 
-/// The child of TestAtomicStop: a signal against the end of the catching, ten times. It is received
+/// The child process of TestAtomicStop: a signal races with `stop`, ten times. Either it is received
 /// or it kills.
 fn race_with_stop() {
     for round in 0..10 {
@@ -195,7 +194,7 @@ fn race_with_stop() {
             kill_self(Signal::INT);
         });
         if !ctx.cause().unwrap().is::<Received>() {
-            // It may be on its way to another thread.
+            // It may be delivered to another thread later.
             thread::sleep(LIMIT / 3);
             panic!("lost in round {round}");
         }

@@ -1,6 +1,4 @@
-//! A panic hook that uses contexts, whoever's panic it hears of.
-//!
-//! The hook is the whole process's, so there is one test here.
+//! A panic hook that uses contexts, whatever panics.
 
 use std::fmt;
 use std::io;
@@ -15,10 +13,10 @@ use support::{assert_closes, test_name, Name, HOUR, LIMIT};
 
 const SOON: Duration = Duration::from_millis(2);
 
-/// What panics here panic with.
+/// The payload of all panics here.
 struct OnPurpose;
 
-/// What the hook is to use, and where it says that it has.
+/// What the hook uses, and where it reports that it has.
 #[derive(Clone)]
 struct Near {
     ctx: Context,
@@ -60,7 +58,7 @@ fn panic_hook_can_use_contexts() {
     });
 }
 
-/// Does all that can be done with a context, and cancels this one.
+/// Uses contexts in every way, and cancels this one.
 fn use_contexts(ctx: &Context, cancel: &CancelCauseFunc) {
     let detached = ctx.without_cancel();
     let (child, _cancel_child) = detached.with_timeout(SOON);
@@ -146,7 +144,7 @@ const STEPS: [(&str, Step); 13] = [
             done,
             inner: ctx.clone(),
         });
-        caught(|| custom.after_func(|| ())); // its own service panics, and a thread watches instead
+        caught(|| custom.after_func(|| ())); // its own `after_func` panics, and a thread watches instead
         let (child, _cancel) = custom.with_cancel();
         drop(end);
         assert_closes(&child.done());
@@ -158,7 +156,7 @@ const STEPS: [(&str, Step); 13] = [
     }),
 ];
 
-/// A function that holds what the hook uses as well.
+/// A function that owns what the hook uses as well.
 fn blow_up_there(ctx: &Context) -> impl FnOnce() + Send + 'static {
     let (child, cancel) = ctx.with_cancel();
     move || {
@@ -167,7 +165,7 @@ fn blow_up_there(ctx: &Context) -> impl FnOnce() + Send + 'static {
     }
 }
 
-/// The panic has to come out here.
+/// Asserts that `f` panics.
 #[track_caller]
 fn caught<T>(f: impl FnOnce() -> T) {
     let payload = panic::catch_unwind(AssertUnwindSafe(f)).err();
@@ -213,7 +211,7 @@ impl Key for Touchy {
     type Value = ();
 }
 
-/// An error that cannot be printed.
+/// An error that panics in `Display`.
 struct Mute;
 
 impl fmt::Display for Mute {
@@ -261,7 +259,7 @@ impl CustomContext for Rude {
     }
 }
 
-/// A context that panics when it is told that nobody listens any more.
+/// A context that panics when it is unregistered from.
 struct CalledOff(Receiver<()>, Context);
 
 impl CustomContext for CalledOff {

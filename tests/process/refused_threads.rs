@@ -1,7 +1,7 @@
-//! When the system refuses a thread: what waits for one, what does not, and that nothing is lost.
+//! What happens when the system refuses a thread: what waits for one, what does not, and that nothing
+//! is lost.
 //!
-//! Each test runs itself again as a process in which a thread wants so large a stack that a limit on
-//! memory keeps it from starting. The limit binds root too.
+//! The tests run in child processes in which a thread needs so large a stack that a limit on memory
 
 use std::fs;
 use std::io;
@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_millis(5);
 
 const STACK: u64 = 1 << 30;
 
-/// Runs `role` in a process of its own, where threads have large stacks.
+/// Runs `role` in a child process, where threads have large stacks.
 fn alone(test: &str, role: impl FnOnce()) {
     let large_stacks = ["env", &format!("RUST_MIN_STACK={STACK}")];
     if let Some(mut process) = child_of(&large_stacks, test, role) {
@@ -29,13 +29,13 @@ fn alone(test: &str, role: impl FnOnce()) {
     }
 }
 
-/// Runs `role` like [`alone`], in one process for each of the variants.
+/// Runs `role` like [`alone`], in one child process for each of the variants.
 fn alone_in_each(test: &str, variants: [&str; 2], role: impl Fn(&str)) {
     let large_stacks = ["env", &format!("RUST_MIN_STACK={STACK}")];
     in_child_each(&large_stacks, test, &variants, role);
 }
 
-/// While it is there, every thread is refused.
+/// While it exists, every thread is refused.
 struct Refusal(Rlimit);
 
 impl Refusal {
@@ -44,7 +44,7 @@ impl Refusal {
         let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
         let kib: u64 = size.unwrap().trim_end_matches("kB").trim().parse().unwrap();
         let before = getrlimit(Resource::As);
-        // Half a stack is enough for all else.
+        // Half a stack is enough for everything else.
         let current = Some(kib * 1024 + STACK / 2);
         let maximum = before.maximum;
         setrlimit(Resource::As, Rlimit { current, maximum }).unwrap();
@@ -63,7 +63,7 @@ fn has_thread(name: &str) -> bool {
     thread_names().iter().any(|other| other == name)
 }
 
-/// Has the timer's thread start.
+/// Starts the timer thread.
 fn start_timer() {
     let (ctx, _cancel) = Context::background().with_timeout(HOUR);
     let _done = ctx.done(); // sets the timer
@@ -77,7 +77,7 @@ fn deadline_refused_fires_after_next_deadline() {
         let (soon, _cancel) = Context::background().with_timeout_cause(SOON, "too slow");
         let (later, _cancel) = Context::background().with_timeout(2 * SOON);
         let closes = [soon.done(), later.done()];
-        // All else works: a deadline over at birth, a cancel, a sleep.
+        // Everything else works: a past deadline, a cancel, a sleep.
         let (over, _cancel) = soon.with_deadline(Instant::now());
         assert_eq!(over.err(), Some(Error::DeadlineExceeded));
         assert_eq!(later.sleep(4 * SOON), Ok(()));
@@ -133,7 +133,7 @@ fn wait_until_blocked(thread: &Path) {
         let status = fs::read_to_string(thread.join("status"));
         status.map_or(true, |status| status.contains("State:\tS"))
     };
-    // It may also sleep for a moment on its way, hence more than one look.
+    // It may also sleep for a moment before, hence more than one check.
     wait_until("the call blocks", || {
         (0..3).all(|_| {
             thread::sleep(Duration::from_micros(300));
@@ -314,7 +314,7 @@ fn callback_refused_runs_once_threads_are_allowed() {
         cancel.cancel();
         assert_eq!(ctx.err(), Some(Error::Canceled));
         assert!(functions.iter().all(|function| !function.stop()));
-        // Time for the thread to be refused again, some times if not for sure.
+        // Time for the thread to be refused again, probably several times.
         thread::sleep(Duration::from_millis(50));
         assert!(!has_thread(CALLBACK));
         drop(refusal);
@@ -341,7 +341,7 @@ fn callback_refused_with_timer_runs_with_timer() {
     });
 }
 
-/// A context that has nothing but a channel.
+/// A custom context that has only a channel.
 struct Channel(Receiver<()>);
 
 impl CustomContext for Channel {
@@ -367,7 +367,7 @@ fn watch_refused_starts_once_threads_are_allowed() {
         drop(end_early);
         assert_eq!(early.err(), Some(Error::Canceled));
         let (younger, _cancel) = early.with_cancel();
-        // The first to come finds the end and brings it to all.
+        // The first call that finds it done ends all its children.
         assert_eq!(younger.err(), Some(Error::Canceled));
         assert_eq!(below_early.err(), Some(Error::Canceled));
         assert_eq!(below_late.err(), None);

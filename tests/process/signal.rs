@@ -1,4 +1,4 @@
-//! Contexts that signals cancel. Each test in which a signal is sent runs in processes of its own.
+//! Contexts that signals cancel. Each test that sends a signal runs in child processes.
 
 use std::error::Error as _;
 use std::fmt;
@@ -35,7 +35,7 @@ fn start_to_keep(signals: &[i32]) -> (Context, StopFunc) {
     signals.keep_catching().start(&background).unwrap()
 }
 
-/// The signal that cancelled the context.
+/// Returns the signal that cancelled the context.
 #[track_caller]
 fn received(ctx: &Context) -> i32 {
     let cause = ctx.cause().expect("it is done");
@@ -96,7 +96,7 @@ fn second_signal_kills() {
     process.is_killed(Signal::INT);
 }
 
-/// Also when it comes the very moment the context can be seen to be done, and its children not yet.
+/// Even in the moment when the context is seen done, and its children are not yet.
 #[test]
 fn next_signal_kills_once_context_is_done() {
     for _ in 0..3 {
@@ -127,7 +127,7 @@ fn keep_catching_ignores_later_signals() {
         assert_eq!(received(&ctx), SIGINT);
         say("done");
         wait_for_word();
-        // More than fit into the socket, should they not be read.
+        // More than fit into the socket, if they were not read.
         for _ in 0..2000 {
             raise(SIGINT).unwrap();
         }
@@ -221,7 +221,7 @@ fn default_action_returns_after_last_stop() {
         assert_eq!(received(&third), SIGINT);
         assert_no_cause(&first);
 
-        // The third is over and the second is not.
+        // The third has ended and the second has not.
         raise(SIGINT).unwrap();
         let (fourth, stop_fourth) = start(&[SIGINT]);
         stop_second.stop();
@@ -428,7 +428,7 @@ fn start_with_uncatchable_signal_is_error() {
             let text = format!("signal {signal} ({name}) cannot be caught");
             assert_refused(&[SIGINT, signal, SIGTERM], &text);
         }
-        // Of 100 it is the system that says so.
+        // Of 100 it is the system that returns an error.
         for signal in [0, -1, 100, 999, i32::MAX, i32::MIN] {
             let text = format!("there is no signal {signal}");
             assert_refused(&[signal], &text);
@@ -483,7 +483,7 @@ fn start_without_file_descriptors_is_error() {
     process.is_killed(Signal::INT);
 }
 
-/// A custom context that is never done, and panics when it is asked to tell.
+/// A custom context that is never done, and whose `after_func` panics.
 struct Refuses(Receiver<()>);
 
 impl CustomContext for Refuses {
@@ -553,12 +553,12 @@ fn file_count() -> usize {
     fs::read_dir("/dev/fd").unwrap().count()
 }
 
-/// How many threads have this name. One that has just been started has none.
+/// How many threads have this name. A thread that has just been started has none.
 fn count(name: &str) -> usize {
     thread_names().iter().filter(|other| *other == name).count()
 }
 
-/// The ways in which the catching may end.
+/// The ways in which a context can stop catching.
 const ENDS: [fn(); 6] = [
     || start(&[SIGINT, SIGTERM]).1.stop(),
     || drop(start_to_keep(&[SIGINT, SIGTERM])),
@@ -597,7 +597,7 @@ fn notify_context_leaves_no_thread_and_no_file() {
             assert_eq!(file_count(), files, "{}", number % ENDS.len());
         }
         // A thread that has been joined may be listed for a moment, and one for callbacks has no name
-        // at first. The timer thread sees to it that no callback waits for another.
+        // at first. The timer thread ensures that no callback waits for another.
         wait_until("no other thread is left", || {
             let shared = ["go-ctx-callback", "go-ctx-timer"];
             let is_own = |name: &&String| !shared.contains(&name.as_str());
@@ -619,7 +619,7 @@ fn notify_context_has_one_thread_and_few_files() {
             ctx.wait();
             assert_eq!(received(ctx), SIGTERM);
         }
-        // Done, and nobody has called `stop`.
+        // Done, and `stop` has not been called.
         wait_until("nobody watches", || count("go-ctx-signal") == 0);
         assert_eq!(file_count(), before);
         // Nor did it take threads for callbacks.
@@ -659,7 +659,7 @@ fn stop_can_be_called_from_callbacks() {
     });
 }
 
-/// What keeps a context alive may well be owned by a callback of its own.
+/// A handle of a context may be owned by one of its callbacks.
 #[test]
 fn stop_func_can_be_dropped_in_own_callback() {
     in_child(test_name!(), || {
@@ -680,7 +680,7 @@ fn stop_func_can_be_dropped_in_own_callback() {
     });
 }
 
-/// A custom context that is never done. When nobody needs to hear of it any more, it calls `stop`.
+/// A custom context that is never done. It calls `stop` when it is unregistered from.
 struct Stops {
     done: Receiver<()>,
     _open: crossbeam_channel::Sender<()>,
@@ -723,8 +723,8 @@ impl CustomContext for Stops {
     }
 }
 
-/// The thread that waits for signals runs no code of others: that may call `stop`, which waits for
-/// this thread.
+/// The thread that waits for signals runs no user code: that could call `stop`, which waits for this
+/// thread.
 #[test]
 fn custom_unregister_can_call_stop() {
     in_child(test_name!(), || {
@@ -743,10 +743,10 @@ fn custom_unregister_can_call_stop() {
     });
 }
 
-/// A signal that comes while the catching ends is received or has its own action.
+/// A signal that arrives while the context stops catching is received or has its default action.
 #[test]
 fn signal_is_not_lost_during_many_stops() {
-    // Letting go of so many takes a while, for the first as for all.
+    // Releasing so many takes a while, for the first as for all.
     const ALL: [i32; 15] = [
         SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM, SIGPROF, SIGVTALRM,
         SIGURG, SIGCHLD, SIGCONT, SIGXCPU, SIGXFSZ,
@@ -757,10 +757,10 @@ fn signal_is_not_lost_during_many_stops() {
                 let (ctx, stop) = start_to_keep(&ALL);
                 thread::scope(|s| {
                     s.spawn(|| stop.stop());
-                    // At first before `stop` does anything, in the end when all is over.
+                    // At first before `stop` does anything, in the end when it has returned.
                     let (begin, delay) = (Instant::now(), Duration::from_micros(10 * round));
                     while begin.elapsed() < delay {}
-                    raise(SIGINT).unwrap(); // comes to this thread, and at once
+                    raise(SIGINT).unwrap(); // arrives on this thread, and at once
                 });
                 assert_eq!(received(&ctx), SIGINT);
             }

@@ -1,4 +1,4 @@
-//! Runs the examples as a user would, and looks at what they print and how they end.
+//! Runs the examples like a user, and checks their output and exit status.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -23,7 +23,7 @@ const ENDLESS: u64 = 1 << 40;
 
 #[test]
 fn timeout_prints_what_go_prints() {
-    // Whether the deadline or the fifth second comes first, is for the scheduler to say.
+    // The scheduler determines whether the deadline or the fifth second is first.
     run_with_longer_seconds("timeout", |lines| {
         let (last, before) = lines.split_last().expect("some output");
         assert_eq!(last, "operation cancelled: context deadline exceeded");
@@ -34,7 +34,7 @@ fn timeout_prints_what_go_prints() {
 
 #[test]
 fn cancel_prints_what_go_prints() {
-    // Whether the child has begun with the seventh second when it is told, likewise.
+    // Likewise, whether the child has begun with the seventh second when it is cancelled.
     run_with_longer_seconds("cancel", |lines| {
         let (before, last) = lines.split_at(lines.len().saturating_sub(2));
         assert_eq!(last, ["child exit.", "main exit."]);
@@ -43,8 +43,8 @@ fn cancel_prints_what_go_prints() {
     });
 }
 
-/// Runs an example with longer and longer seconds, until it has printed as many lines as on a
-/// machine that does nothing else. What it prints has to be right every time.
+/// Runs an example with longer and longer seconds, until it has printed as many lines as on an idle
+/// machine. What it prints must be right every time.
 fn run_with_longer_seconds(example: &str, check: impl Fn(&[String]) -> bool) {
     for second in [20, 100, 500, 2500] {
         let ended = run(example, [second.to_string()]);
@@ -127,7 +127,7 @@ fn pool_timeout_prints_what_it_has() {
     let ended = finish(command.args([&short, &endless]));
     assert_eq!(ended.code, Some(1));
     assert_eq!(ended.stderr, "pool: context deadline exceeded\n");
-    // A machine that is very busy may not have come to the first file.
+    // A very busy machine may not have reached the first file.
     assert!(ended.stdout.is_empty() || ended.lines() == ["       1 word"]);
 }
 
@@ -227,7 +227,7 @@ fn digest_escapes_names_as_sha256sum_does() {
     let ended = finish(digest(&dir).arg("."));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.sorted(), sums);
-    // Older versions do not know of the carriage return.
+    // Older versions do not escape the carriage return.
     let known: Vec<_> = sums
         .into_iter()
         .filter(|sum| !sum.contains(r"\r"))
@@ -283,7 +283,7 @@ fn digest_of_missing_directory_is_error() {
 #[test]
 fn digest_names_unreadable_file() {
     let dir = TempDir::new();
-    // A regular file of which there is nothing at its start, not even for the superuser.
+    // A regular file whose start cannot be read, not even by the superuser.
     let ended = finish(digest(&dir).arg("/proc/self/mem"));
     assert_eq!(ended.code, Some(1));
     assert_eq!(ended.stdout, b"");
@@ -297,7 +297,7 @@ fn digest_first_error_stops_all() {
     let dir = TempDir::new();
     make_too_deep(&dir);
     fs::write(dir.join("abc"), "abc").unwrap();
-    // They would keep workers busy for ever; one is left to meet the error.
+    // They would keep workers busy for ever; one is left to reach the error.
     for number in 0..12 {
         make_endless(&dir.join(format!("endless {number}")));
     }
@@ -381,9 +381,9 @@ fn with_longer_limits(try_it: impl Fn(&str) -> bool) {
 #[test]
 fn digest_closed_output_ends_quietly() {
     let dir = TempDir::new();
-    // More than a pipe holds, so some is left to write when the reader has gone.
+    // More than a pipe holds, so some is left to write when the reader has closed it.
     fill(&dir, 1000);
-    // The other workers have to be told, too. One is left for the files that come to an end.
+    // The other workers must be cancelled, too. One is left for the files that end.
     for number in 0..12 {
         make_endless(&dir.join(format!("endless {number}")));
     }
@@ -500,7 +500,7 @@ fn read_all(mut out: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> 
     })
 }
 
-/// What an example has left behind.
+/// The output and exit status of an example.
 struct Ended {
     code: Option<i32>,
     #[cfg(unix)]
@@ -559,8 +559,7 @@ fn run(name: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
     finish(example(name).args(args))
 }
 
-/// Whether `sha256sum` finds the files to be as the lines say. Where there is no such program,
-/// there is nobody to contradict.
+/// Whether `sha256sum` agrees with the lines. If there is no such program, returns true.
 fn check_sums(dir: &TempDir, sums: &str) -> bool {
     let list = TempDir::new();
     fs::write(list.join("sums"), sums).unwrap();
@@ -600,7 +599,7 @@ fn make_too_deep(dir: &TempDir) {
     fs::rename(dir.join("lower"), upper.join("lower")).unwrap();
 }
 
-/// A directory of its own, removed in the end.
+/// A directory of its own, removed at the end.
 struct TempDir(PathBuf);
 
 impl TempDir {

@@ -1,5 +1,5 @@
-//! Runs the example `server` and drives it from outside: with `curl`, with bytes that no client would
-//! send, and with signals.
+//! Runs the example `server` and drives it from outside: with `curl`, with malformed bytes, and with
+//! signals.
 
 use std::env;
 use std::fs;
@@ -15,7 +15,7 @@ use rustix::process::{getrlimit, kill_process, setrlimit, Pid, Resource, Rlimit,
 use support::process;
 use support::LIMIT;
 
-/// Far longer than any test runs: whoever comes to the end of it has not been cut.
+/// Far longer than any test runs: a request that takes this long has not been cut.
 const TEN_MINUTES: &str = "600000";
 
 /// A server of its own for each test.
@@ -58,7 +58,7 @@ impl Server {
         format!("http://{}{target}", self.address)
     }
 
-    /// Waits until so many lines of the log have all these parts. Returns the last of them.
+    /// Waits until that many lines of the log have all these parts. Returns the last of them.
     #[track_caller]
     fn wait_for(&mut self, count: usize, parts: &[&str]) -> String {
         let fits = |line: &&String| parts.iter().all(|part| line.contains(part));
@@ -82,7 +82,7 @@ impl Server {
         stream
     }
 
-    /// What comes back for these bytes until the server closes the connection.
+    /// Returns what the server sends back for these bytes until it closes the connection.
     fn ask(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
@@ -97,14 +97,14 @@ impl Server {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Whether it has been brought to a stop, to be continued.
+    /// Whether the process has been stopped by a signal, to be continued.
     #[cfg(target_os = "linux")]
     fn is_stopped(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         stat.contains(") T ")
     }
 
-    /// Waits for the end of the process.
+    /// Waits until the process has ended.
     #[track_caller]
     fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
@@ -308,7 +308,7 @@ fn second_signal_kills_server() {
     ]));
     server.wait_for(1, &["/sleep", "begins"]);
     server.signal(Signal::INT);
-    // It has begun to drain when it lets nobody in any more.
+    // It has begun to drain when it accepts no connection any more.
     let start = Instant::now();
     while TcpStream::connect(server.address).is_ok() {
         assert!(start.elapsed() < LIMIT);
@@ -438,7 +438,7 @@ fn thousand_connections_are_served_or_refused() {
     assert_eq!(served + refused, CLIENTS);
     assert!(served >= 16, "{served} served");
 
-    // Nothing is left of it. A thread per connection, and a socket that lingers, go a little later.
+    // Nothing is left of it. A thread per connection, and a socket that lingers, end a little later.
     let start = Instant::now();
     loop {
         let now = server.holdings();
@@ -451,10 +451,10 @@ fn thousand_connections_are_served_or_refused() {
     assert_eq!(get(&[&server.url("/")]).0, 200);
 }
 
-/// Where there is `wrk`; it comes with many systems, and with none by itself.
+/// Needs `wrk`, which not every system has.
 #[test]
 fn server_bears_load() {
-    // More workers than connections: one that is idle has to make room for one that waits.
+    // More workers than connections: an idle one must make room for one that waits.
     let server = Server::start(&["--workers", "32"]);
     let mut wrk = Command::new("wrk");
     wrk.args(["--duration", "1s", "--connections", "16", "--threads", "1"]);
@@ -515,7 +515,7 @@ fn drain_answers_connections_in_backlog() {
     const REQUEST: &[u8] = b"GET /sleep?ms=5 HTTP/1.1\r\nHost: a\r\n\r\n";
     let times = ["--idle", "10m", "--grace", "10m"];
     let mut server = Server::start(&[&times[..], &["--workers", "64"]].concat());
-    // Some connections have been idle, of others the server does not know yet.
+    // Some connections have been idle, others the server has not accepted yet.
     let mut streams: Vec<_> = (0..20).map(|_| server.connect()).collect();
     for stream in &mut streams {
         stream.write_all(REQUEST).unwrap();
@@ -538,7 +538,7 @@ fn drain_answers_connections_in_backlog() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
-/// Reads one answer, of those that say that somebody slept.
+/// Reads one answer, of those to `/sleep`.
 fn read_answer(stream: &mut TcpStream) {
     let mut answer = Vec::new();
     while !answer.ends_with(b" ms\n") {
@@ -613,7 +613,7 @@ fn thousand_curl_requests_are_all_served() {
         let text = String::from_utf8(output.stdout).unwrap();
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {complaint}", output.status);
-        // What several have said at once is mixed up.
+        // Lines written at the same moment are mixed up.
         assert_eq!(text.matches("slept for 5 ms").count(), 250, "{text}");
         assert_eq!(text.matches("\n200").count(), 250, "{text}");
     }
@@ -721,7 +721,7 @@ fn expect_100_continue_is_answered() {
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("abc"),
         "{answer}"
     );
-    // It is told before it sends too much.
+    // It is refused before it sends too much.
     let too_much = length(
         "Host: a\r\n",
         "Content-Length: 9999999\r\nExpect: 100-continue",
@@ -771,7 +771,7 @@ fn misbehaving_upstream_is_bad_gateway() {
         let (status, body) = self::answer(&client.wait_with_output().unwrap());
         assert_eq!(status, 502, "{answer:?}: {body}");
     }
-    // It says nothing at all.
+    // It sends nothing at all.
     let url = server.url("/relay/");
     assert_eq!(
         get(&["--header", "X-Timeout: 100m", &url]),

@@ -1,4 +1,4 @@
-//! What the process has of the machine.
+//! What the process uses of the machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering;
 use crate::contract::ALIVE;
 use crate::ALLOCATOR;
 
-/// All that has to be, in the end, as it was before. Only Linux tells of threads and files.
+/// What must be the same at the end as before. Only Linux reports threads and files.
 pub(crate) struct Census {
-    /// Values, causes, functions and custom contexts that some context still owns.
+    /// Values, causes, functions and custom contexts that are still owned by a context.
     pub(crate) alive: usize,
     /// By name, of which Linux keeps 15 characters.
     pub(crate) threads: Option<BTreeMap<String, usize>>,
     pub(crate) files: Option<usize>,
     pub(crate) heap: usize,
-    /// For the eye: the kernel and the allocator keep what they think will be needed again.
+    /// For information: the kernel and the allocator keep what will probably be needed again.
     pub(crate) resident_kib: Option<usize>,
 }
 
@@ -24,14 +24,14 @@ impl Census {
     pub(crate) fn take() -> Census {
         Census {
             alive: ALIVE.load(Ordering::SeqCst),
-            heap: ALLOCATOR.allocated(), // first, for to ask for the others takes some of it
+            heap: ALLOCATOR.allocated(), // first, because reading the others takes some of it
             threads: threads(),
             files: fs::read_dir("/proc/self/fd").ok().map(Iterator::count),
             resident_kib: resident_kib(),
         }
     }
 
-    /// Whether there is nothing but this thread and the timer's.
+    /// Whether there are only this thread and the timer thread.
     pub(crate) fn is_idle(&self) -> bool {
         self.alive == 0 && self.thread_count().map_or(true, |count| count <= 2)
     }
@@ -40,7 +40,7 @@ impl Census {
         Some(self.threads.as_ref()?.values().sum())
     }
 
-    /// What there is now that was not there `before`; empty if nothing is left.
+    /// What exists now and did not exist `before`; empty if nothing is left.
     pub(crate) fn left_since(&self, before: &Census, spare: usize) -> Vec<String> {
         let mut left = Vec::new();
         if self.alive != before.alive {
@@ -107,7 +107,7 @@ impl fmt::Display for List<'_> {
 fn threads() -> Option<BTreeMap<String, usize>> {
     let mut threads = BTreeMap::new();
     for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
-        // One that has just ended has no name any more.
+        // A thread that has just ended has no name any more.
         if let Ok(name) = fs::read_to_string(task.path().join("comm")) {
             *threads.entry(name.trim_end().to_owned()).or_default() += 1;
         }

@@ -1,4 +1,4 @@
-//! What holds at any time, whoever else does what.
+//! What holds at any time, whatever other threads do.
 
 use std::panic::{self, Location};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,12 +8,12 @@ use std::time::Instant;
 use go_context::crossbeam_channel::{Receiver, TryRecvError};
 use go_context::{AfterFunc, Cause, Context, Error};
 
-/// How often something was not as it must be.
+/// How many violations there were.
 pub(crate) static BROKEN: AtomicU64 = AtomicU64::new(0);
-/// Of so many the place is printed.
+/// For that many the place is printed.
 const TOLD: u64 = 20;
 
-/// Counts, and tells, what is not as it must be.
+/// Counts and prints a violation if the condition is false.
 #[track_caller]
 pub(crate) fn must(holds: bool, what: &str) {
     if !holds && BROKEN.fetch_add(1, Ordering::SeqCst) < TOLD {
@@ -24,7 +24,7 @@ pub(crate) fn must(holds: bool, what: &str) {
 /// How many tokens there are.
 pub(crate) static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// Goes with whatever a context owns of ours, to be missed if that stays.
+/// Is owned by everything that a context owns, so that it is missed if that is leaked.
 #[derive(Debug)]
 pub(crate) struct Token(());
 
@@ -45,7 +45,7 @@ pub(crate) fn is_closed(done: &Receiver<()>) -> bool {
     done.try_recv() == Err(TryRecvError::Disconnected)
 }
 
-/// Error, cause and channel say the same, in whatever order they are asked, and no deadline is early.
+/// Error, cause and channel agree, in whatever order they are read, and no deadline is early.
 pub(crate) fn look(ctx: &Context, done_first: bool) -> Option<Error> {
     if done_first && is_closed(&ctx.done()) {
         must(ctx.err().is_some(), "a context is done and has no error");
@@ -58,24 +58,24 @@ pub(crate) fn look(ctx: &Context, done_first: bool) -> Option<Error> {
     must(ctx.cause().is_some(), "a context has an error and no cause");
     must(ctx.err() == Some(err), "an error has changed");
     if err == Error::DeadlineExceeded {
-        // It may have been a later one, of a context above.
+        // It may have been a later one, of an ancestor.
         let passed = ctx.deadline().is_some_and(|at| at <= Instant::now());
         must(passed, "a deadline is early");
     }
     Some(err)
 }
 
-/// Looks at a context that must be done.
+/// Checks a context that must be done.
 pub(crate) fn must_be_done(ctx: &Context, what: &str) {
     must(look(ctx, false).is_some(), what);
 }
 
-/// What a context that is done has as its cause, if that was given.
+/// The cause of a done context, if one was given.
 pub(crate) fn is_because(ctx: &Context, given: &Cause) -> bool {
     ctx.cause().is_some_and(|cause| Arc::ptr_eq(&cause, given))
 }
 
-/// A child of a context that is done is born done, by the same error and cause.
+/// A child of a done context is done at once, with the same error and cause.
 pub(crate) fn must_be_born_as(child: &Context, parent: Option<(Error, Cause)>) {
     let Some((err, cause)) = parent else { return };
     must(child.err() == Some(err), "a child is not born done");
@@ -85,13 +85,13 @@ pub(crate) fn must_be_born_as(child: &Context, parent: Option<(Error, Cause)>) {
     must(same, "a child has another cause");
 }
 
-/// The payload of a panic that is wanted.
+/// The payload of an intended panic.
 pub(crate) struct Planned;
 
 /// How many such panics there were.
 pub(crate) static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Has nothing said of panics that are wanted.
+/// Suppresses the messages of intended panics.
 pub(crate) fn expect_planned_panics() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| match info.payload().is::<Planned>() {
@@ -100,13 +100,13 @@ pub(crate) fn expect_planned_panics() {
     }));
 }
 
-/// What became of all functions that were given to `after_func`.
+/// What happened to all functions that were given to `after_func`.
 #[derive(Default)]
 pub(crate) struct Fates {
     pub(crate) registered: AtomicU64,
     pub(crate) ran: AtomicU64,
     pub(crate) stopped: AtomicU64,
-    /// On contexts that are never done: they go with their handles.
+    /// On contexts that are never done: dropped with their handles.
     pub(crate) idle: AtomicU64,
 }
 
@@ -118,7 +118,7 @@ pub(crate) static FATES: Fates = Fates {
 };
 
 impl Fates {
-    /// To be called when there is no context left.
+    /// Must be called when there is no context left.
     pub(crate) fn must_be_decided(&self) {
         let [registered, ran, stopped, idle] =
             [&self.registered, &self.ran, &self.stopped, &self.idle].map(load);
@@ -207,7 +207,7 @@ impl Function {
     }
 }
 
-/// Notes the end of a function, also if that is a panic.
+/// Records the end of a function, even if that is a panic.
 struct Ended(Arc<Fate>);
 
 impl Drop for Ended {

@@ -1,4 +1,4 @@
-//! What a thread does all the time: it makes contexts, passes them on, looks at them, and ends them.
+//! What a thread does all the time: it creates contexts, passes them on, observes and ends them.
 
 use std::io;
 use std::mem;
@@ -25,18 +25,18 @@ const PARENTS: usize = 4;
 const LIMIT: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What the threads have in common.
+/// What the threads share.
 pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     pub(crate) counts: Counts,
     parents: [Mutex<Arc<Parent>>; PARENTS],
-    /// Contexts that one thread has made, for another to end.
+    /// Contexts that one thread has created, for another to end.
     gifts: (Sender<Item>, Receiver<Item>),
-    /// Means to end what another thread waits for.
+    /// What ends the waits of other threads.
     ends: (Sender<Cancel>, Receiver<Cancel>),
 }
 
-/// How much was made and done.
+/// How much was created and done.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) made: [AtomicU64; KINDS.len()],
@@ -85,7 +85,7 @@ pub(crate) const KINDS: [&str; 13] = [
     "scope",
 ];
 
-/// How often each is made: as often as it is listed. A custom context may need a thread.
+/// How often each is created: as often as it is listed. A custom context may need a thread.
 const MIX: [Kind; 32] = {
     use Kind::*;
     [
@@ -162,7 +162,7 @@ impl Shared {
     }
 }
 
-/// A context, with what is known of it and of what it will come to.
+/// A context, with what is known of it and how it may end.
 #[derive(Default)]
 struct Item {
     ctx: Context,
@@ -170,9 +170,9 @@ struct Item {
     lever: Option<Lever>,
     deadline: Option<Instant>,
     number: Option<u64>,
-    /// The parents by whom it will be ended.
+    /// The parents whose end is its own.
     under: Vec<Arc<Parent>>,
-    /// Whether nothing but its one parent can have ended it.
+    /// Whether only its one parent can have ended it.
     by_parent: bool,
     is_custom: bool,
     done: Option<Receiver<()>>,
@@ -349,7 +349,7 @@ impl Worker {
         item
     }
 
-    /// A root, a shared parent or one of one's own.
+    /// A root, a shared parent or one of the thread's own.
     fn some_parent(&mut self) -> Item {
         match self.random.below(8) {
             0 => Item::default(),
@@ -391,7 +391,7 @@ impl Worker {
         let kind = *self.random.pick(&MIX);
         let (from, other) = (self.some_parent(), self.some_parent());
         let mut item = self.derive(kind, &from, &other);
-        // Many are never looked at.
+        // Many are never observed.
         if self.random.one_in(4) {
             item.done = Some(item.ctx.done());
         }
@@ -407,7 +407,7 @@ impl Worker {
         }
     }
 
-    /// Drops a context, all its parts in random order.
+    /// Drops a context, all its handles in random order.
     fn part_with(&mut self, item: Item) {
         if self.random.one_in(8) {
             self.check(&item);
@@ -450,7 +450,7 @@ impl Worker {
                 "an error, and a channel from before that is open",
             );
         }
-        // The order counts: first whether it must be done, then whether it is.
+        // The order matters: first whether it must be done, then whether it is.
         for parent in &item.under {
             if parent.is_over.load(Ordering::Acquire) {
                 must_be_done(
@@ -501,7 +501,7 @@ impl Worker {
         let any = self.random.below(self.kept.len());
         let what = self.random.below(64);
         let item = &mut self.kept[any];
-        // Of a custom context that nobody holds the channel may be open.
+        // The channel of a custom context without handles may be open.
         let done = item.done.clone().filter(|_| !item.is_custom);
         item.functions
             .push(Function::new(&item.ctx, done, move || match what {
@@ -542,7 +542,7 @@ impl Worker {
         }
     }
 
-    /// Looks at a shared parent over and over: another thread may be cancelling it at this moment.
+    /// Observes a shared parent over and over: another thread may be cancelling it at this moment.
     fn watch_parent(&mut self) {
         let parent = self.random.pick(&self.parents).clone();
         let done = parent.ctx.done();
@@ -585,7 +585,7 @@ impl Worker {
         }
     }
 
-    /// Blocks until the time is over or another thread says so.
+    /// Blocks until a timeout or until another thread ends it.
     fn block(&mut self) {
         self.shared.counts.blocked.fetch_add(1, Ordering::Relaxed);
         let from = self.some_parent();
@@ -693,7 +693,7 @@ impl Worker {
 
     // Many contexts
 
-    /// A chain of all kinds, cancelled somewhere: all below that are done then.
+    /// A chain of all kinds, cancelled somewhere: all below are done then.
     fn chain(&mut self) {
         let length = match self.random.one_in(50) {
             true => 500,
@@ -735,7 +735,7 @@ impl Worker {
         drop(chain);
     }
 
-    /// Many children of one, of which some end before it does.
+    /// Many children of one context, of which some end before it does.
     fn fan(&mut self) {
         let (from, root) = (self.some_parent(), Item::default());
         let top = self.derive(Kind::CancelCause, &from, &root);
@@ -779,12 +779,12 @@ impl Worker {
                 drop((fan, top));
             }
             _ => {
-                // Nobody but the children holds it, and then nobody.
+                // Only the children keep it alive, and then nothing.
                 let done = top.ctx.done();
                 drop(top);
                 self.random.shuffle(&mut fan);
                 drop(fan);
-                // A cancellation from above may be at it at this moment, and then it is that one's to end.
+                // Another thread's cancellation from above may be running, and then that ends it.
                 let ended = done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Disconnected);
                 must(ended, "a context that nobody holds is not done");
             }

@@ -1,13 +1,13 @@
-//! Makes contexts of all kinds on many threads, for as long as is wanted, and ends them in all ways
-//! there are. Looks all the time whether what the documentation says is so, and at the end whether
-//! everything is back as it was: memory, threads, open files.
+//! Creates contexts of all kinds on many threads for a given time, and ends them in every way. Checks
+//! the documented contract all the time, and at the end that everything is as before: memory, threads,
+//! open files.
 //!
 //! ```sh
 //! cargo run --release -p go-context-soak -- --seconds 60
 //! ```
 //!
-//! It prints a line at each tenth of the time, in which what is alive should be much the same. Which
-//! thread does what is random, and the seed is printed; who comes first is for the machine to say.
+//! Prints a line at each tenth of the time, in which what is alive should be much the same. Each
+//! thread's steps are random, and the seed is printed; how the threads interleave is not.
 
 mod census;
 mod contract;
@@ -48,14 +48,14 @@ Options:
 The exit status is 1 if anything was not as it must be or is left over, and 2 for a wrong option.
 ";
 
-/// How long the load runs before the first census: all that is made once has been made by then, such
-/// as the timer's thread.
+/// How long the load runs before the first census: after that everything that is created once exists,
+/// such as the timer thread.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Far more than it takes until all is done and the threads for callbacks have gone.
+/// Far more than it takes until all is done and the threads for callbacks have ended.
 const LIMIT: Duration = Duration::from_secs(60);
-/// What the heap may have more at the end, however long it was: the channels by which callbacks find a
-/// thread keep room for as many threads as have waited there at once, which may have been some hundred
-/// more than in the warm-up, and for a few messages. So small a part of the contexts cannot leak unseen.
+/// How much more heap may be in use at the end, however long the run was: the channels for callbacks
+/// keep room for as many threads as have waited there at once, which may be some hundred more than in
+/// the warm-up, and for a few messages. So small a part of the contexts cannot leak unnoticed.
 const SPARE: usize = 64 * 1024;
 
 fn main() -> ExitCode {
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs the load, and prints a line at the end of each of so many parts of the time.
+/// Runs the load, and prints a line at the end of each of that many parts of the time.
 fn soak(options: &Options, time: Duration, parts: u32) -> Counts {
     let shared = Shared::new();
     let (running, ended) = bounded::<()>(0);
@@ -146,7 +146,7 @@ fn soak(options: &Options, time: Duration, parts: u32) -> Counts {
     shared.counts
 }
 
-/// False if it does not come so far.
+/// False if that does not happen.
 fn wait_until(condition: impl Fn(&Census) -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < LIMIT {
@@ -191,7 +191,7 @@ struct Options {
 }
 
 impl Options {
-    /// `None` is a call for help.
+    /// `None` means that help was asked for.
     fn parse() -> Result<Option<Options>, lexopt::Error> {
         use lexopt::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Random numbers that a seed brings back: xorshift.
+//! Random numbers that a seed reproduces: xorshift.
 
 pub(crate) struct Random(u64);
 

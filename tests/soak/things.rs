@@ -1,4 +1,4 @@
-//! What contexts are made with here: a value, a cause, contexts of our own making.
+//! What contexts are created with: values, causes, custom contexts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,8 +60,8 @@ impl Cancel {
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Closes the channel of a custom context. The functions are those of a context that can call them
-/// by itself.
+/// Closes the channel of a custom context. The functions are those registered with a context that has
+/// an `after_func`.
 #[derive(Clone)]
 pub(crate) struct Lever(Arc<Mutex<Held>>);
 
@@ -82,7 +82,7 @@ impl Lever {
     }
 }
 
-/// A context with a channel of its own, for a thread to watch or to call by itself.
+/// A context with a channel of its own, watched by a thread or with an `after_func`.
 pub(crate) struct Outsider {
     done: Receiver<()>,
     calls: Option<Lever>,
@@ -133,7 +133,7 @@ impl CustomContext for Outsider {
     }
 }
 
-/// A context that hands on all of another.
+/// A context that passes everything through from another.
 pub(crate) struct Wrapper(pub(crate) Context, pub(crate) Token);
 
 impl CustomContext for Wrapper {

@@ -1,5 +1,4 @@
-//! Calls that block: what several tests need to start them, to see that they do, and to wait for
-//! their end.
+//! Calls that block.
 
 use go_context::crossbeam_channel::{bounded, Receiver};
 
@@ -8,8 +7,8 @@ use crate::threads::spawn;
 
 /// Runs a call on a thread of its own, and returns when it is blocked.
 ///
-/// Only Linux tells. Elsewhere the call may just as well have yet to begin, which must make no
-/// difference to what is asked of it.
+/// Only Linux shows that. On other systems the call may not have begun, so a test must not depend on
+/// it.
 #[track_caller]
 pub fn block<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (begins, begun) = bounded(1);
@@ -36,7 +35,7 @@ mod state {
             .collect()
     }
 
-    /// A thread may also sleep for a moment on its way, so it has to stay asleep.
+    /// A thread may also sleep for a moment before, so it must stay asleep.
     #[track_caller]
     pub(super) fn wait_until_asleep(thread: PathBuf) {
         let start = Instant::now();
@@ -44,7 +43,7 @@ mod state {
         let mut looks = 0;
         while looks < 3 {
             assert!(start.elapsed() < crate::LIMIT, "the call does not block");
-            // One that has ended says nothing, and is an error of the test.
+            // If the thread has ended, the test is wrong.
             let status = fs::read_to_string(&thread).expect("the call ends at once");
             let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
             let asleep = field("State:\tS").and(field("voluntary_ctxt_switches:"));

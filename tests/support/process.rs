@@ -160,7 +160,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The next thing that the child says.
+    /// Returns the next report of the child.
     #[track_caller]
     pub fn says(&mut self) -> String {
         match self.said.recv_timeout(CHILD_LIMIT) {
@@ -180,12 +180,12 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Has the child go on from [`wait_for_word`].
+    /// Makes the child continue from [`wait_for_word`].
     pub fn go_on(&mut self) {
         writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
     }
 
-    /// How the child ends.
+    /// Waits until the child ends.
     #[track_caller]
     pub fn status(&mut self) -> ExitStatus {
         let start = Instant::now();
@@ -198,14 +198,14 @@ impl Process {
         }
     }
 
-    /// The child has done all that it has to do, and says nothing more before it ends well.
+    /// Asserts that the child reports nothing more and succeeds.
     #[track_caller]
     pub fn ends(&mut self) {
         self.expect(ENDED);
         assert!(self.status().success());
     }
 
-    /// A signal kills the child, and it says nothing more.
+    /// Asserts that a signal kills the child, and that it reports nothing more.
     #[cfg(unix)]
     #[track_caller]
     pub fn is_killed(&mut self, signal: Signal) {
@@ -228,20 +228,20 @@ impl Drop for Process {
     }
 }
 
-/// Tells the test something.
+/// Reports something to the test.
 pub fn say(text: &str) {
-    // Past the test harness, which keeps back what is printed, and behind what it has printed.
+    // Past the test harness, which captures what is printed, and after what it has printed.
     let mut stdout = io::stdout().lock();
     write!(stdout, "\n{MARK}{text}\n").unwrap();
     stdout.flush().unwrap();
 }
 
-/// Waits for the test to say [`Process::go_on`].
+/// Waits for the test to call [`Process::go_on`].
 pub fn wait_for_word() {
     assert_ne!(io::stdin().read_line(&mut String::new()).unwrap(), 0);
 }
 
-/// Sends this process a signal, as others do: any thread may get it, at any time from now on.
+/// Sends this process a signal: any thread may get it, at any time from now on.
 #[cfg(unix)]
 pub fn kill_self(signal: Signal) {
     kill_process(getpid(), signal).unwrap();

@@ -1,7 +1,5 @@
 //! Many callbacks at once: all of them run, none waits for one that blocks, and they share few
 //! threads.
-//!
-//! Threads are counted for the whole process, so each test runs in a process of its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -16,14 +14,14 @@ use support::{test_name, LIMIT};
 
 const SHORT: usize = 10_000;
 
-/// The number of rounds of which one must do with few threads.
+/// The number of rounds of which one must succeed with few threads.
 const ROUNDS: usize = 5;
 
 fn cores() -> usize {
     thread::available_parallelism().unwrap().get()
 }
 
-/// Runs `work` in a process of its own. It gets a function to be called by each of [`SHORT`]
+/// Runs `work` in child processes. It gets a function to be called by each of [`SHORT`]
 /// callbacks, and returns what must stay alive until they have run.
 ///
 /// No more threads may be started for them than a few per core, and one for the timer. Other
@@ -47,7 +45,7 @@ fn few_threads<T>(test: &str, work: impl Fn(Arc<dyn Fn() + Send + Sync>) -> T) {
     panic!("{peaks:?} threads, more than {limit} in each round");
 }
 
-/// The greatest number of threads that there were besides those of the test.
+/// The greatest number of threads besides those of the test.
 fn peak<T>(work: impl Fn(Arc<dyn Fn() + Send + Sync>) -> T) -> usize {
     let ran = Arc::new(AtomicUsize::new(0));
     let (begin, begins) = bounded(0);

@@ -1,7 +1,4 @@
 //! Threads for callbacks: none before one is needed, one for each that runs, none kept for ever.
-//!
-//! Threads are counted for the whole process, so there is one test here. Only Linux tells which
-//! there are.
 
 use std::collections::HashSet;
 use std::thread;

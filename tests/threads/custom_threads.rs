@@ -1,6 +1,4 @@
-//! How many threads it takes to watch custom contexts.
-//!
-//! It counts the threads of the whole process, so it is the only test of its file.
+//! How many threads watch custom contexts.
 
 use std::mem;
 use std::sync::{Arc, Mutex};
@@ -14,7 +12,7 @@ use support::process::in_child_alone;
 use support::threads::thread_count;
 use support::{test_name, Tag, Task, LIMIT};
 
-/// A context with its own channel; with a list of whom to tell, if it does that itself.
+/// A context with its own channel, and with a list of functions if it has an `after_func`.
 struct Own {
     done: Receiver<()>,
     list: Option<Arc<Mutex<Vec<Task>>>>,
@@ -35,7 +33,7 @@ impl CustomContext for Own {
     }
 }
 
-/// A context that hands on a channel that was asked for on whatever thread.
+/// A context that passes through a channel that any thread may have got.
 struct Handed(Context, Receiver<()>);
 
 impl CustomContext for Handed {
@@ -52,7 +50,7 @@ impl CustomContext for Handed {
     }
 }
 
-/// Has the context prepare for many threads that derive from it.
+/// Makes the context contended.
 fn crowd(ctx: &Context) {
     for _ in 0..3 {
         let derive = || (0..100).for_each(|_| drop(ctx.with_cancel()));
@@ -76,13 +74,13 @@ fn family(ctx: &Context) -> Family {
     (children.collect(), callbacks.collect())
 }
 
-/// Takes the callbacks back, so that none needs a thread, and lets the children go.
+/// Stops the callbacks, so that none needs a thread, and drops the children.
 fn part((children, callbacks): Family) {
     assert!(callbacks.iter().all(AfterFunc::stop));
     drop(children);
 }
 
-/// Threads that have nothing to do end after a while.
+/// Idle threads end after a while.
 #[track_caller]
 fn wait_for_threads(expected: usize) {
     let start = Instant::now();
@@ -105,14 +103,14 @@ fn custom_is_watched_by_one_thread_while_needed() {
     in_child_alone(test_name!(), || {
         let before = thread_count();
 
-        // One that hands on a channel of ours is not watched.
+        // A context that passes a channel of the crate through is not watched.
         let (inner, cancel) = Context::background().with_cancel();
         let shell = Context::custom(PassThrough(inner));
         let children = family(&shell);
         assert_eq!(thread_count(), before);
         part(children);
 
-        // It may have been asked for on any thread, before or after others.
+        // Any thread may have called `done`, before or after others.
         for asked_before in [false, true] {
             let (inner, end_inner) = Context::background().with_cancel();
             let _own = asked_before.then(|| inner.done());
@@ -136,7 +134,7 @@ fn custom_is_watched_by_one_thread_while_needed() {
             assert_eq!(thread_count(), before);
         }
 
-        // Nor is one that tells by itself.
+        // Nor is one with an `after_func`.
         let list = Arc::new(Mutex::new(Vec::new()));
         let (close, done) = bounded(0);
         let telling = Context::custom(Own {
@@ -155,7 +153,7 @@ fn custom_is_watched_by_one_thread_while_needed() {
         assert_end(children);
         assert_eq!(thread_count(), before);
 
-        // Others are, by one thread, from the first to the last. They are ten, so that one thread for
+        // Others are, by one thread, from the first to the last. There are ten, so that one thread for
         // all of them would not do.
         let mut open = Vec::new();
         let watched: Vec<Context> = (0..10)
@@ -169,11 +167,11 @@ fn custom_is_watched_by_one_thread_while_needed() {
         let families: Vec<Family> = watched.iter().map(family).collect();
         assert_eq!(thread_count(), before + 10);
 
-        // When they are gone nobody watches, and the threads end.
+        // When they are dropped nothing is watched, and the threads end.
         families.into_iter().for_each(part);
         wait_for_threads(before);
 
-        // Nor when many threads have derived from them.
+        // The same for contended ones.
         watched.iter().for_each(crowd);
         wait_for_threads(before);
         let (child, cancel_child) = thread::scope(|s| {
@@ -184,7 +182,7 @@ fn custom_is_watched_by_one_thread_while_needed() {
         drop((child, cancel_child));
         wait_for_threads(before);
 
-        // They come back when there is someone to tell again, and end when they have.
+        // The watch begins again with new children, and ends when they are dropped.
         let (child, cancel_child) = watched[0].with_cancel();
         assert_eq!(thread_count(), before + 1);
         drop(open);
@@ -192,7 +190,7 @@ fn custom_is_watched_by_one_thread_while_needed() {
         drop((child, cancel_child));
         wait_for_threads(before);
 
-        // What is done is not watched.
+        // A done context is not watched.
         let children: Vec<_> = watched.iter().map(Context::with_cancel).collect();
         assert!(children.iter().all(|(child, _)| child.err().is_some()));
         assert_eq!(thread_count(), before);

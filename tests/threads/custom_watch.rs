@@ -1,6 +1,4 @@
 //! Custom contexts whose `after_func` blocks, and the threads that watch those without one.
-//!
-//! Threads are counted for the whole process, so each test runs in a process of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +52,7 @@ struct Slow {
     kept: Arc<Kept>,
 }
 
-/// The functions that wait for the end of a [`Slow`].
+/// The functions registered with a [`Slow`].
 #[derive(Default)]
 struct Kept {
     waiting: Mutex<BTreeMap<usize, Task>>,
@@ -142,7 +140,7 @@ impl Blocked {
         }
     }
 
-    /// Lets `after_func` return, and waits for the first child.
+    /// Makes `after_func` return, and waits for the first child.
     #[track_caller]
     fn release(&mut self) -> (Context, CancelFunc) {
         drop(self.release.take());
@@ -175,7 +173,7 @@ fn after_func_blocked_does_not_delay_other_child() {
             assert_closes(&done, &what);
             assert_canceled(&second.0, &what);
 
-            // The call that is blocked loses nothing and leaves nothing.
+            // The blocked call loses nothing and leaves nothing.
             let first = blocked.release();
             assert_canceled(&first.0, &what);
             assert_canceled(&blocked.ctx, &what);
@@ -221,7 +219,7 @@ fn after_func_blocked_is_stopped_with_children() {
             wait_until("the function is called off", || blocked.kept.is_empty());
             wait_for_no_watch();
 
-            // The next child is served like the first.
+            // The next child is registered like the first.
             let (child, _cancel) = blocked.ctx.with_cancel();
             let done = child.done();
             assert!(!is_closed(&done), "{what}");

@@ -1,5 +1,4 @@
-//! Contexts cost no threads: one for all deadlines, and those for callbacks that run. The threads of
-//! the process are counted, so this test has a process of its own.
+//! Contexts use no threads: there is one for all deadlines, and those for callbacks that run.
 
 use go_context::crossbeam_channel::{never, Receiver};
 use go_context::{Context, CustomContext, Error};
@@ -7,7 +6,7 @@ use support::process::in_child_alone;
 use support::threads::thread_count;
 use support::{test_name, HOUR};
 
-/// Can never be done.
+/// Is never done.
 struct NeverDone;
 
 impl CustomContext for NeverDone {

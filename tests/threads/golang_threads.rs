@@ -1,5 +1,5 @@
-//! How many threads custom contexts cost. Go counts the goroutines that it starts; here the threads
-//! of the process are counted, so this test has a process of its own.
+//! How many threads custom contexts use. Go counts the goroutines that it starts; here the threads of
+//! the process are counted.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn started<T>(expected: usize, name: &str, f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Has a new done channel whenever it is asked.
+/// Returns a new done channel from each call.
 struct NewDone(Sender<Sender<()>>);
 
 impl CustomContext for NewDone {
@@ -42,12 +42,12 @@ fn custom_context_goroutines() {
         });
         let _done = started(1, "the timer", || timed.0.done());
 
-        // 3: a wrapper that hands its done channel on is looked through.
+        // 3: a wrapper that passes its done channel through is looked through.
         let (c1, cancel1) = bg.with_cancel();
         let c2 = started(0, "a wrapper", || Context::custom(PassThrough(c1.clone())));
         let (c3, _cancel3) = started(0, "a child of a wrapper", || c2.with_cancel());
 
-        // 5: contexts of our own never need one, neither do children of those that are done.
+        // 5: contexts of the crate never need one, neither do children of done ones.
         let (c4, _cancel4) = started(0, "a timeout", || c3.with_timeout(HOUR));
         let (c5, cancel5) = started(0, "a cancel", || c4.with_cancel());
         started(0, "cancelling", || cancel5.cancel());

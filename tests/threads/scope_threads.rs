@@ -1,7 +1,4 @@
-//! What a group leaves behind: no thread and no file.
-//!
-//! Both are counted for the whole process, so there is one test here. Only Linux tells which there
-//! are.
+//! A group leaves no thread and no open file.
 
 use std::fs;
 use std::io;
@@ -42,8 +39,8 @@ fn scope_leaves_no_thread_and_no_file() {
             let group = || ctx.scope(endings[round % endings.len()]);
             let _ = catch_unwind(AssertUnwindSafe(group));
             assert_eq!(count("fd"), files);
-            // The last that a thread does, to drop its thread-locals and to leave the table of the
-            // system, comes a moment after.
+            // A thread drops its thread-locals and leaves the system's table a moment
+            // later.
             let start = Instant::now();
             while count("task") > threads {
                 assert!(start.elapsed() < LIMIT, "{} threads", count("task"));

@@ -1,7 +1,7 @@
 //! The timer thread sleeps when nothing is due, even if the next deadline is only a moment away.
 //!
-//! There is one timer thread for the whole process, so each test runs in a process of its own. They run
-//! one after the other: a thread that spins takes all its time only if there is a core for it.
+//! A thread that spins takes a whole core only if there is one for it, so no other test of this
+//! binary runs at the same time.
 
 use std::fs;
 use std::thread;
@@ -24,7 +24,7 @@ fn timer_time() -> Duration {
     Duration::from_millis(10) * u32::try_from(ticks).unwrap()
 }
 
-/// Repeats a round in a process of its own, until the timer thread has used little processor time in
+/// Repeats a round in a child process, until the timer thread has used little processor time in
 /// one of them.
 ///
 /// A timer that spins before each deadline takes 60 % and more, if there is a core for it. One that only

@@ -1,6 +1,4 @@
-//! The timer thread under load: it waits for no other thread, and hands over what is large.
-//!
-//! There is one timer thread for the whole process, so each test runs in a process of its own.
+//! The timer thread under load: it waits for no other thread, and passes large work on.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +13,7 @@ use support::{assert_closes, is_open, test_name, LIMIT};
 
 const CHILDREN: usize = 100_000;
 
-/// A child, and its done channel: to poll that does not use the context.
+/// A child, and its done channel: polling that does not use the context.
 type Child = (Context, CancelFunc, Receiver<()>);
 
 fn children(parent: &Context) -> Vec<Child> {
@@ -27,11 +25,11 @@ fn children(parent: &Context) -> Vec<Child> {
     children.collect()
 }
 
-/// Repeats a round until it shows what it is to show. It gets the time to allow for the making of
+/// Repeats a round until it shows what it is meant to show. It gets the time to allow for creating
 /// [`CHILDREN`], and returns whether it has.
 ///
 /// What can be seen from outside depends on how two threads are scheduled, so a single round proves
-/// nothing. If the crate never does what is asked of it, no round succeeds.
+/// nothing. If the crate never behaves that way, no round succeeds.
 fn eventually(what: &str, mut round: impl FnMut(Duration) -> bool) {
     let start = Instant::now();
     let mut setup = Duration::from_millis(100);
@@ -53,7 +51,7 @@ fn timer_meeting_other_cancel_does_not_wait() {
 }
 
 /// A deadline passes while another thread cancels a child of its context, which takes long. Returns
-/// whether an unrelated deadline, due a little later, has passed before that cancel was through.
+/// whether an unrelated deadline, due a little later, has fired before that cancel was complete.
 fn deadline_meets_cancel(setup: Duration) -> bool {
     let deadline = Instant::now() + setup;
     let (parent, _cancel) = Context::background().with_deadline(deadline);
@@ -76,7 +74,7 @@ fn deadline_meets_cancel(setup: Duration) -> bool {
     assert!(!children.iter().any(|(.., done)| is_open(done)));
     assert_closes(&parent.done());
     assert_eq!(parent.err(), Some(Error::DeadlineExceeded));
-    // Otherwise the timer was there first, and it was the cancel that met a deadline.
+    // Otherwise the timer was first, and the cancel met a deadline.
     let by_hand = large.cause().unwrap().to_string() == "by hand";
     in_time && under_way && by_hand
 }
@@ -88,7 +86,7 @@ fn timer_with_large_deadline_fires_others() {
 }
 
 /// A deadline with many children passes. Returns whether an unrelated one, due a little later, has
-/// passed before all of them were done.
+/// fired before all of them were done.
 fn deadline_with_children(setup: Duration) -> bool {
     let deadline = Instant::now() + setup;
     let (parent, _cancel) = Context::background().with_deadline(deadline);
@@ -134,8 +132,8 @@ fn timer_runs_50000_after_funcs_on_few_threads() {
     panic!("{seen:?} threads, more than {limit} in each round");
 }
 
-/// Many deadlines at one instant, each with a function. Returns how many threads there are when all
-/// functions have run; an idle one stays for a while.
+/// Many deadlines at one instant, each with a callback. Returns how many threads there are when all
+/// callbacks have run; an idle one stays for a while.
 fn run_at_one_deadline() -> usize {
     let deadline = Instant::now() + Duration::from_millis(100);
     let ran: Arc<Vec<AtomicUsize>> = Arc::new((0..CALLBACKS).map(|_| 0.into()).collect());

@@ -1,4 +1,4 @@
-//! What several modules share: waiting with a limit, and custom contexts.
+//! What several modules share: assertions and custom contexts.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,7 +20,7 @@ impl Key for Name {
     type Value = &'static str;
 }
 
-/// The context is done now, with nothing to wait for.
+/// Asserts that the context is done now, with this error.
 #[track_caller]
 pub(crate) fn assert_err(ctx: &Context, err: Error) {
     let done = ctx.done().try_recv();
@@ -29,7 +29,7 @@ pub(crate) fn assert_err(ctx: &Context, err: Error) {
     assert!(ctx.cause().is_some(), "{ctx}");
 }
 
-/// The context is done for this very cause.
+/// Asserts that the context is done with this very cause.
 #[track_caller]
 pub(crate) fn assert_cause(ctx: &Context, err: Error, cause: &Cause) {
     assert_err(ctx, err);
@@ -37,7 +37,7 @@ pub(crate) fn assert_cause(ctx: &Context, err: Error, cause: &Cause) {
     assert!(Arc::ptr_eq(&found, cause), "{ctx}: {found}, not {cause}");
 }
 
-/// The context is done and was given no cause, so that its error is the cause.
+/// Asserts that the context is done and was given no cause, so that its error is the cause.
 #[track_caller]
 pub(crate) fn assert_no_cause(ctx: &Context, err: Error) {
     assert_err(ctx, err);
@@ -45,7 +45,7 @@ pub(crate) fn assert_no_cause(ctx: &Context, err: Error) {
     assert_eq!(found.downcast_ref(), Some(&err), "{ctx}: {found}");
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until there is a result.
 #[track_caller]
 pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -62,8 +62,8 @@ pub(crate) fn forward(ctx: &Context) -> Context {
     Context::custom(PassThrough(ctx.clone()))
 }
 
-/// A context that a test cancels by hand: it has a channel and an error of its own, and the rest
-/// from the context that it wraps.
+/// A context that a test cancels: it has a channel and an error of its own, and everything else from
+/// the context that it wraps.
 #[derive(Clone)]
 pub(crate) struct Own(Arc<OwnState>);
 
@@ -108,7 +108,7 @@ impl CustomContext for Own {
     }
 }
 
-/// A context that never closes its channel: that it is done, only its `after_func` tells.
+/// A context that never closes its channel: only its `after_func` reports that it is done.
 #[derive(Clone)]
 pub(crate) struct Service(Arc<ServiceState>);
 

@@ -1,7 +1,7 @@
-//! `context/context_test.go`: tests that in Go look into a context's set of children.
+//! `context/context_test.go`: tests that in Go read a context's set of children.
 //!
-//! Here the set is seen by what it does. A custom context is asked for a watch while it has
-//! children, and the watch is called off when the last one leaves.
+//! Here the set is observed by its effect. A custom context is watched while it has children, and
+//! the watch ends when the last one is unregistered.
 
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ fn cancel_removes_after_func() {
     assert!(after.stop());
     assert_eq!(parent.registered(), 0);
 
-    // And under a parent of the crate's own, what the function owns goes with it.
+    // And with a parent of the crate's own, what the function owns is dropped.
     let (ctx, _cancel) = Context::background().with_cancel();
     let owned: Cause = cause("owned");
     let kept = Arc::downgrade(&owned);

@@ -28,7 +28,7 @@ fn take(ctx: &Context, connections: &Receiver<Connection>) -> Result<Connection,
     }
 }
 
-/// The driver knows nothing of the context, which ends while it is at work.
+/// The driver does not use the context, which ends while it is working.
 #[test]
 fn query_context_wait() {
     let (put, connections) = pool(1);
@@ -105,7 +105,7 @@ fn context_cancel_between_next_and_err() {
     assert_open(&rows);
 }
 
-/// Closing the rows is not the user's cancellation, though whoever watches is told of both.
+/// Closing the rows is not the user's cancellation, though a watcher observes both.
 #[test]
 fn nil_error_after_close() {
     let (user, _cancel) = Context::background().with_cancel();
@@ -137,7 +137,7 @@ fn cursor_cancel() {
         .for_each(|ctx| assert_err(ctx, Error::Canceled));
 }
 
-/// Can never be done, and counts who asks to be told.
+/// Is never done, and counts the calls of `after_func`.
 #[derive(Clone, Default)]
 struct NeverDone(Arc<AtomicUsize>);
 

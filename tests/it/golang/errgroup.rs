@@ -1,4 +1,4 @@
-//! `golang.org/x/sync/errgroup`: groups. A group of ours ends with its scope, so what Go waits for twice
+//! `golang.org/x/sync/errgroup`: groups. A group here ends with its scope, so what Go waits for twice
 //! is two groups here.
 
 use std::collections::BTreeMap;
@@ -35,10 +35,10 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// How a worker is to end.
+/// How a worker ends.
 type End = Result<(), &'static str>;
 
-/// A group of workers that end like this. Returns its context beside the result.
+/// A group of workers that end like this. Returns its context with the result.
 fn group(ends: &[End]) -> (Result<(), Failure>, Context) {
     let mut group = None;
     let ended = Context::background().scope(|s| {
@@ -50,7 +50,7 @@ fn group(ends: &[End]) -> (Result<(), Failure>, Context) {
     (ended, group.unwrap())
 }
 
-/// As Go uses a group without a context again and again, each time with one worker more.
+/// Like Go, which uses a group without a context again and again, each time with one worker more.
 fn groups(ends: &[End], expected: Option<&'static str>) {
     for count in 1..=ends.len() {
         let (ended, _) = group(&ends[..count]);
@@ -79,7 +79,7 @@ fn zero_group_e1_nil() {
     groups(&[Err("e1"), Ok(())], Some("e1"));
 }
 
-/// Which is first is for the workers to say: Go waits between them.
+/// The workers determine which is first: Go waits between them.
 #[test]
 fn zero_group_e1_nil_e2() {
     let ended: Result<(), Failure> = Context::background().scope(|s| {
@@ -168,7 +168,7 @@ fn go_limit() {
             s.spawn(|_| {
                 let now = active.fetch_add(1, Ordering::SeqCst) + 1;
                 assert!(now <= LIMIT, "{now} at once");
-                thread::yield_now(); // for others to come in, if they can
+                thread::yield_now(); // for others to start, if they can
                 active.fetch_sub(1, Ordering::SeqCst);
                 Ok(())
             });

@@ -85,7 +85,7 @@ fn example_with_value() {
     assert_eq!(printed, ["found value: Go", "key not found: color"]);
 }
 
-/// Waits for a condition that never comes true, or for the context.
+/// Waits for a condition that never becomes true, or for the context.
 fn wait_on_cond(ctx: &Context, shared: &Arc<(Mutex<()>, Condvar)>) -> String {
     let after = ctx.after_func({
         let shared = shared.clone();
@@ -137,7 +137,7 @@ fn example_after_func_connection() {
     assert_eq!(printed, "context deadline exceeded");
 }
 
-/// Merges two contexts as one does in Go.
+/// Merges two contexts like Go's example.
 #[test]
 fn example_after_func_merge() {
     let (one, _cancel_one) = Context::background().with_cancel_cause();
@@ -154,7 +154,7 @@ fn example_after_func_merge() {
     assert!(!after.stop());
 }
 
-/// Merges them with what is there for it.
+/// Merges them with `merge`.
 #[test]
 fn example_after_func_merge_with_merge() {
     let (one, _cancel_one) = Context::background().with_cancel_cause();

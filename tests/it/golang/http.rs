@@ -14,7 +14,7 @@ use support::{assert_open, cause, receive, wait, HOUR, LIMIT};
 
 use super::common::{assert_cause, assert_err, Name};
 
-/// What a server keeps under a type of its own.
+/// The key of what a server stores.
 #[derive(PartialEq, Eq)]
 struct LocalAddr;
 
@@ -61,7 +61,7 @@ fn server_request_context_cancel_serve_http_done() {
     assert_err(&sent, Error::Canceled);
 }
 
-/// A thread reads ahead, and cancels when the peer is gone.
+/// A thread reads ahead, and cancels when the peer disconnects.
 #[test]
 fn server_request_context_cancel_conn_close() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -90,7 +90,7 @@ fn server_context_local_addr_context_key() {
     });
 }
 
-/// Says of every end that it was a deadline.
+/// Reports every end as a deadline.
 struct SaysTimeout(Context);
 
 impl CustomContext for SaysTimeout {
@@ -128,7 +128,7 @@ fn timeout_handler() {
     let (early, _cancel_early) = ctx.with_cancel();
     cancel.cancel();
     assert_eq!(status(&ctx, &works), 503);
-    // As in Go: who was there before heard it from the context within, who comes later asks.
+    // As in Go: earlier children got the error from the context inside, later ones call `err`.
     let (late, _cancel_late) = ctx.with_cancel();
     assert_err(&early, Error::Canceled);
     assert_err(&late, Error::DeadlineExceeded);
@@ -192,7 +192,7 @@ fn client_do_canceled_vs_timeout_canceled() {
     assert_inner(&err, Error::Canceled);
 }
 
-/// A request that ends with the reason, not merely with the error.
+/// A request that returns the reason, not only the error.
 fn request_with_reason(ctx: &Context) -> Result<(), Cause> {
     wait(ctx);
     ctx.cause().map_or(Ok(()), Err)
@@ -239,7 +239,7 @@ impl Key for Counted {
     type Value = Arc<()>;
 }
 
-/// Nobody keeps the context of a request that is over, nor what its callback owned.
+/// The context of a finished request is not kept, nor what its callback owned.
 #[test]
 fn transport_persist_conn_context_leak_max_conns_per_host() {
     let (server, _shut_down) = Context::background().with_cancel();
@@ -259,7 +259,7 @@ fn transport_persist_conn_context_leak_max_conns_per_host() {
                     cancel.cancel();
                     assert!(!after.stop_and_wait());
                 }
-                _ => {} // forgotten, so the callback runs when the context goes
+                _ => {} // unregistered, so the callback runs when the context is dropped
             }
             drop((ctx, cancel));
             after.stop_and_wait();

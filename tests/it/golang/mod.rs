@@ -1,9 +1,9 @@
-//! The scenarios that Go's own tests try out, one module for each Go file or package, and each test
-//! under the name that it has there.
+//! The scenarios of Go's own tests, one module for each Go file or package, and each test under the
+//! name that it has there.
 //!
-//! They are written anew, from what Go's tests set up and what they demand. Go is under a BSD
-//! licence; nothing of its code or its words is copied. `docs/conformance.md` lists all scenarios,
-//! with those that have no counterpart here and why.
+//! They are written anew, from what Go's tests set up and require. Go is under a BSD licence;
+//! nothing of its code or its words is copied. `docs/conformance.md` lists all scenarios, with
+//! those that have no counterpart here and why.
 
 mod afterfunc_test;
 mod common;

@@ -1,4 +1,4 @@
-//! `net`: how its calls make use of a context, on std's sockets.
+//! `net`: how its calls use a context, on std's sockets.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -27,7 +27,7 @@ fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// Ends a blocked read or write once the context is done, and says that it did.
+/// Ends a blocked read or write once the context is done, and records that it did.
 fn watch(ctx: &Context, stream: &TcpStream) -> (AfterFunc, Arc<AtomicBool>) {
     let ran = Arc::new(AtomicBool::new(false));
     let after = ctx.after_func({
@@ -59,7 +59,7 @@ fn read(ctx: &Context, mut stream: &TcpStream) -> io::Result<usize> {
     result
 }
 
-/// Where cancelling meets success, either the connection is whole or the context's error counts.
+/// If cancelling races with success, either the connection is complete or the context's error counts.
 #[test]
 fn dial_context_cancel_race() {
     let listener = listen();
@@ -107,7 +107,7 @@ fn dial_cancel() {
     assert_eq!(inner, Some(&Error::Canceled));
 }
 
-/// Who has what he wanted stops watching the context.
+/// A call that has succeeded stops watching the context.
 #[test]
 fn cancel_after_dial() {
     let listener = listen();
@@ -122,7 +122,7 @@ fn cancel_after_dial() {
     }
 }
 
-/// A context whose only news is that it has no deadline.
+/// A context whose only property is that it has no deadline.
 struct NoDeadline;
 
 impl CustomContext for NoDeadline {
@@ -137,7 +137,7 @@ impl CustomContext for NoDeadline {
     }
 }
 
-/// In Go a context may say both that it has no deadline and when that is. Here it cannot.
+/// In Go a context may report both that it has no deadline and when that is. Here it cannot.
 #[test]
 fn dial_with_non_zero_deadline() {
     let ctx = Context::custom(NoDeadline);

@@ -1,10 +1,10 @@
-//! `context/net_test.go`: an expired deadline to those who know only of I/O.
+//! `context/net_test.go`: an expired deadline as an I/O error.
 
 use std::io;
 
 use go_context::Error;
 
-/// Go's error is a `net.Error` that is a timeout. Here the kind says that.
+/// Go's error is a `net.Error` that is a timeout. Here the kind shows that.
 #[test]
 fn deadline_exceeded_is_net_error() {
     let err = io::Error::from(Error::DeadlineExceeded);

@@ -37,7 +37,7 @@ impl Process {
         lock(&self.child).stdout.take().unwrap()
     }
 
-    /// Reads what it prints to the end, which does not keep others from killing it, and waits.
+    /// Reads its output to the end, during which others may kill it, and waits.
     fn wait(self, mut stdout: ChildStdout) -> ExitStatus {
         drop(lock(&self.child).stdin.take());
         stdout.read_to_end(&mut Vec::new()).unwrap();
@@ -57,7 +57,7 @@ fn start_with_a_done_context() {
     assert_eq!(inner, Some(&Error::Canceled));
 }
 
-/// What `cat` is given comes back; then it is killed.
+/// `cat` prints its input; then it is killed.
 #[test]
 fn context() {
     let (ctx, cancel) = Context::background().with_cancel();
@@ -82,7 +82,7 @@ fn wait_interrupt_wait() {
     let stdout = process.stdout();
     let status = receive(&spawn(move || process.wait(stdout)));
     assert!(status.success(), "{status}");
-    cancel.cancel(); // nobody is left to be killed
+    cancel.cancel(); // the process has ended, so there is nothing to kill
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What Go has no tests for, as its types or its runtime leave it no question.
+//! What Go has no tests for, because its types or its runtime rule it out.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -18,7 +18,7 @@ use support::{assert_closes, assert_open, cause, lock, receive, test_name, wait,
 
 use super::common::{assert_cause, assert_err, assert_no_cause, eventually, Name};
 
-/// A forgotten cancel function changes nothing, but a context that nobody holds is done.
+/// A forgotten cancel function changes nothing, but a context without handles is done.
 #[test]
 fn uncalled_cancel() {
     let (parent, _cancel) = Context::background().with_cancel();
@@ -102,7 +102,7 @@ fn deep_chains() {
         drop(cancel);
         drop(top);
 
-        // And one that nobody cancels.
+        // And one that is not cancelled.
         let mut top = Context::background().with_cancel().0;
         let done = top.done();
         for _ in 0..100_000 {
@@ -115,7 +115,7 @@ fn deep_chains() {
     small.spawn(chain).unwrap().join().unwrap();
 }
 
-/// Each child gives its place back, wherever it is among the others.
+/// Each child frees its slot, wherever it is among the others.
 #[test]
 fn wide_parents() {
     let (parent, cancel) = Context::background().with_cancel();
@@ -135,7 +135,7 @@ fn wide_parents() {
     }
 }
 
-/// What children and callbacks own is let go while their parent lives on.
+/// What children and callbacks own is dropped while their parent lives on.
 #[test]
 fn no_leak() {
     let (parent, _cancel) = Context::background().with_cancel();
@@ -171,7 +171,7 @@ fn no_leak() {
     assert!(kept.upgrade().is_none(), "a callback that has run");
 }
 
-// Code of the user's that uses contexts from where it is called
+// User code that uses contexts from where it is called
 
 #[test]
 fn self_deadlock_in_f() {
@@ -203,8 +203,8 @@ fn self_deadlock_in_f() {
     assert_err(&parent, Error::Canceled);
 }
 
-/// Uses its own context and a child of it in every method, and calls its callbacks at once where
-/// it has been told to end.
+/// Uses its own context and a child of it in every method, and calls its callbacks at once once it
+/// is done.
 struct Meddler {
     done: Receiver<()>,
     open: Mutex<Option<Sender<()>>>,
@@ -218,7 +218,7 @@ impl Meddler {
         lock(&self.family).clone()
     }
 
-    /// Must not ask `ctx` for what the method at hand is to say: that would never end.
+    /// Must not call the same method of `ctx`: that would never end.
     fn meddle(&self) {
         if let Some((ctx, child, _)) = self.family() {
             ctx.with_cancel().1.cancel();
@@ -296,7 +296,7 @@ fn self_deadlock_in_a_custom_context() {
         wait(&child);
         assert_no_cause(&child, Error::Canceled);
         assert!(meddled.load(Ordering::Relaxed) > 2);
-        // Or the context, which holds its family, would hold itself.
+        // Otherwise the context, which owns its family, would keep itself alive.
         let family = lock(&family).take();
         drop(family);
     });
@@ -362,7 +362,7 @@ fn self_deadlock_in_drop() {
         assert_closes(&told);
         assert_err(&ctx, Error::Canceled);
 
-        // A callback that runs is the last to hold it.
+        // A running callback is the last to keep it alive.
         let (ctx, captured, told) = dropped();
         let (other, cancel_other) = Context::background().with_cancel();
         let _after = other.after_func(move || drop(captured));
@@ -374,7 +374,7 @@ fn self_deadlock_in_drop() {
     receive(&tried);
 }
 
-/// Timers and callbacks that wait do not keep a process from ending.
+/// Pending timers and callbacks do not keep a process from ending.
 #[test]
 fn exit_with_timers_pending() {
     in_child(test_name!(), || {
@@ -387,7 +387,7 @@ fn exit_with_timers_pending() {
             thread::sleep(HOUR);
         });
         receive(&runs);
-        // Held to the end of the process.
+        // Alive to the end of the process.
         std::mem::forget((ctx, cancel));
     });
 }

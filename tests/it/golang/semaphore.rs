@@ -1,5 +1,5 @@
-//! `golang.org/x/sync/semaphore`: the one thing that it says about contexts. Tokens in a channel
-//! make a semaphore of one's own.
+//! `golang.org/x/sync/semaphore`: its one rule about contexts. Tokens in a channel make a
+//! semaphore.
 
 use go_context::crossbeam_channel::{bounded, select_biased, Receiver};
 use go_context::{Context, Error};

@@ -1,5 +1,5 @@
-//! `testing/synctest`: what Go tries out in a bubble with a clock of its own. Here the clock is the
-//! real one, so order is asserted and never how late a thing may be.
+//! `testing/synctest`: what Go tests in a bubble with a clock of its own. Here the clock is the real
+//! one, so order is asserted and never how late anything is.
 
 use std::thread;
 use std::time::{Duration, Instant};

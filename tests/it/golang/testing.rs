@@ -8,7 +8,7 @@ use support::{assert_open, lock};
 
 use super::common::assert_err;
 
-/// Runs a test with a context that ends with it, and hands the context back.
+/// Runs a test with a context that ends with it, and returns the context.
 fn run(test: impl FnOnce(&Context)) -> Context {
     let (ctx, cancel) = Context::background().with_cancel();
     let _cancel_on_exit = cancel.drop_guard();
@@ -38,7 +38,7 @@ fn context_inner2() {
     });
 }
 
-/// Looks at a context when it is dropped.
+/// Observes a context in its drop.
 struct Cleanup {
     ctx: Context,
     seen: Arc<Mutex<Option<Error>>>,

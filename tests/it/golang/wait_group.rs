@@ -1,4 +1,4 @@
-//! `sync`: what `WaitGroup` promises is what std's scoped threads promise, contexts or not.
+//! `sync`: std's scoped threads promise what `WaitGroup` promises, with contexts or without.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ fn wait_group_go() {
     assert_err(&ctx, Error::Canceled);
 }
 
-/// A panic in one thread ends the others, by its guard, and comes out of the scope after them. Go's
+/// A panic in one thread ends the others, by its guard, and is resumed by the scope after them. Go's
 /// ends the process.
 #[test]
 fn issue76126() {

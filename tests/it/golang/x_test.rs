@@ -1,4 +1,4 @@
-//! `context/x_test.go`: what everybody who uses the package may count on.
+//! `context/x_test.go`: what every user of the package may rely on.
 
 use std::any::type_name;
 use std::collections::VecDeque;
@@ -538,7 +538,7 @@ fn cause_without_cancel_timeout() {
     assert_open(&ctx);
 }
 
-/// A custom context under `parent` that is cancelled with it, by a callback, or by hand.
+/// A custom context under `parent` that is cancelled with it, by a callback, or by a call.
 fn custom_child(parent: &Context) -> (Context, Own) {
     let own = Own::new(Some(parent));
     parent.after_func({
@@ -554,7 +554,7 @@ fn cause_parent_of_custom_context_not_canceled() {
     let (ctx, own) = custom_child(&parent);
     own.cancel(Error::Canceled);
     assert_no_cause(&ctx, Error::Canceled);
-    // Or its callback would wait on and hold it, through the custom context.
+    // Otherwise its callback would wait on and keep it alive, through the custom context.
     cancel_parent.cancel("over");
 }
 
@@ -568,8 +568,8 @@ fn cause_parent_of_custom_context_is_canceled_before() {
     assert_cause(&ctx, Error::Canceled, &why);
 }
 
-/// Go looks the cause up each time, and its test calls the answer not really right. Here the first
-/// answer stays.
+/// Go looks the cause up each time, and its test calls the result not really right. Here the first
+/// result is kept.
 #[test]
 fn cause_parent_of_custom_context_is_canceled_after() {
     let (parent, cancel_parent) = Context::background().with_cancel_cause();
@@ -612,7 +612,7 @@ fn custom_context_propagation() {
     let why = cause("because");
     cancel.cancel(why.clone());
     assert_err(&parent, Error::Canceled);
-    // Its error is there, and its channel is open: that is no cancellation yet.
+    // It has an error, and its channel is open: that is no cancellation yet.
     assert_open(&custom);
     assert_open(&child);
 
