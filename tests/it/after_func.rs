@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_millis(5);
 /// A callback, and a channel that gets the thread it runs on, or is closed if it is dropped instead.
 fn callback() -> (impl FnOnce() + Send + 'static, Receiver<Thread>) {
     let (tx, fate) = bounded(1);
-    let f = move || tx.send(thread::current()).expect("somebody listens");
+    let f = move || tx.send(thread::current()).expect("the test receives");
     (f, fate)
 }
 
@@ -159,7 +159,7 @@ fn stop_in_callback_and_after_it_returns_false() {
     let (tx, rx) = bounded(1);
     let started = Arc::new(ctx.after_func(move || {
         let started: Arc<go_context::AfterFunc> = handle.recv().expect("it is sent");
-        tx.send(started.stop()).expect("somebody listens");
+        tx.send(started.stop()).expect("the test receives");
     }));
     handle_tx.send(started.clone()).expect("f listens");
     cancel.cancel();
@@ -174,9 +174,9 @@ fn stop_does_not_wait_for_running_callback() {
     let (release, released) = bounded::<()>(1);
     let (tx, rx) = bounded(2);
     let started = ctx.after_func(move || {
-        tx.send(true).expect("somebody listens");
+        tx.send(true).expect("the test receives");
         let in_time = released.recv_timeout(LIMIT).is_ok();
-        tx.send(in_time).expect("somebody listens");
+        tx.send(in_time).expect("the test receives");
     });
     cancel.cancel();
     assert_eq!(rx.recv_timeout(LIMIT), Ok(true));
@@ -195,7 +195,7 @@ fn cancel_does_not_wait_for_callbacks() {
         let (tx, released) = (tx.clone(), released.clone());
         ctx.after_func(move || {
             let in_time = released.recv_timeout(LIMIT).is_ok();
-            tx.send(in_time).expect("somebody listens");
+            tx.send(in_time).expect("the test receives");
         });
     }
     cancel.cancel();
@@ -214,7 +214,7 @@ fn blocked_callback_delays_no_deadline() {
     ctx.after_func(move || {
         let (other, _cancel) = Context::background().with_timeout(SOON);
         let end = other.done().recv_timeout(LIMIT);
-        tx.send(end).expect("somebody listens");
+        tx.send(end).expect("the test receives");
     });
     let end = rx.recv().expect("the callback sends");
     assert_eq!(end, Err(RecvTimeoutError::Disconnected));
@@ -286,7 +286,7 @@ fn after_func_during_cancel_runs_on_done_context() {
                     let (done, inner, tx) = (done.clone(), ctx.clone(), tx.clone());
                     ctx.after_func(move || {
                         let seen = (done.try_recv(), inner.err(), inner.cause().is_some());
-                        tx.send(seen).expect("somebody listens");
+                        tx.send(seen).expect("the test receives");
                     });
                 });
             }
@@ -351,7 +351,7 @@ fn callbacks_waiting_for_each_other_all_finish() {
         let (barrier, tx) = (barrier.clone(), tx.clone());
         ctx.after_func(move || {
             barrier.wait();
-            tx.send(thread::current().id()).expect("somebody listens");
+            tx.send(thread::current().id()).expect("the test receives");
         });
     }
     cancel.cancel();
@@ -390,7 +390,7 @@ fn callback_sees_err_cause_and_closed_done() {
         ctx.after_func(move || {
             let cause = inner.cause().map(|cause| cause.to_string());
             let seen = (inner.done().try_recv(), inner.err(), cause);
-            tx.send(seen).expect("somebody listens");
+            tx.send(seen).expect("the test receives");
         });
     }
     let disconnected = Err(TryRecvError::Disconnected);
@@ -428,7 +428,7 @@ fn callback_can_cancel_derive_and_register() {
         let (child, _cancel) = inner.with_timeout(HOUR);
         inner.after_func(g);
         above.after_func(h);
-        tx.send(child).expect("somebody listens");
+        tx.send(child).expect("the test receives");
     });
     cancel.cancel("first");
 
@@ -451,7 +451,7 @@ fn callback_can_wait_for_another_it_registers() {
         let (f, of_f) = callback();
         inner.after_func(f);
         assert_runs(&of_f);
-        tx.send(()).expect("somebody listens");
+        tx.send(()).expect("the test receives");
     });
     assert_eq!(rx.recv_timeout(LIMIT), Ok(()));
 }
@@ -577,7 +577,7 @@ fn callback_is_dropped_on_the_thread_that_ran_it() {
         let _used = &used;
         ran_tx
             .send(thread::current().id())
-            .expect("somebody listens");
+            .expect("the test receives");
     });
     cancel.cancel();
     let ran_on = ran.recv_timeout(LIMIT).expect("the callback runs");

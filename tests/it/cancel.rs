@@ -580,10 +580,10 @@ fn cancel_waits_for_overlapping_cancel_below() {
         let first = size - channels.len();
         // Later cancels meet the earlier ones, below or at the same context.
         let tops = [size / 3, 1, 0, 0];
-        let cancels = tops.iter().enumerate().map(|(player, &top)| {
+        let cancels = tops.iter().enumerate().map(|(job, &top)| {
             let (tree, channels) = (tree.clone(), channels.clone());
             Box::new(move || {
-                stagger(round / 24 * player);
+                stagger(round / 24 * job);
                 tree.spots[top].cancel.cancel();
                 for (i, spot) in tree.under(top) {
                     assert!(spot.ctx.err().is_some(), "{i} of {size} below {top}");
@@ -613,7 +613,7 @@ fn cancel_waits_through_chain_of_waiting_cancels() {
             (Some(middle), cancel_top.clone()),
             (Some(top), cancel_top),
         ];
-        let players = cancels.map(|(seen, cancel)| {
+        let jobs = cancels.map(|(seen, cancel)| {
             let channels = channels.clone();
             Box::new(move || {
                 while seen.as_ref().is_some_and(|ctx| ctx.err().is_none()) {
@@ -623,7 +623,7 @@ fn cancel_waits_through_chain_of_waiting_cancels() {
                 assert!(channels.iter().all(is_closed));
             }) as Task
         });
-        together(players.into());
+        together(jobs.into());
     }
 }
 
@@ -639,8 +639,8 @@ fn cancel_waits_for_expiry_under_way() {
         while Instant::now() < deadline + Duration::from_micros(round as u64 / 4) {
             std::hint::spin_loop();
         }
-        let player = spawn(move || cancel.cancel());
-        receive(&player);
+        let job = spawn(move || cancel.cancel());
+        receive(&job);
 
         assert!(channels.iter().all(is_closed));
         let cause = ctx.cause().unwrap();
@@ -786,17 +786,17 @@ fn drop_guard_waits_for_cancel_under_way() {
         let (size, above) = SHAPES[round % 4];
         let tree = Arc::new(Tree::new(&ctx, size, above));
         let channels = Arc::new(tree.channels());
-        let players = (0..2).map(|player: usize| {
+        let jobs = (0..2).map(|job: usize| {
             let (channels, tree) = (channels.clone(), tree.clone());
             let guard = cancel.clone().drop_guard();
             Box::new(move || {
-                stagger(round * player);
+                stagger(round * job);
                 drop(guard);
                 assert!(channels.iter().all(is_closed));
                 assert!(tree.spots.iter().all(|spot| spot.ctx.err().is_some()));
             }) as Task
         });
-        together(players.collect());
+        together(jobs.collect());
     }
 }
 

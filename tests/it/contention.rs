@@ -11,7 +11,7 @@ use go_context::{CancelCauseFunc, CancelFunc, Context, Error, Key};
 use support::{assert_ran, callback, is_closed, is_open, Counted, Name, Tag, HOUR};
 
 /// More derivations than make a context shard its table of children.
-const CROWD: usize = 100;
+const CONTENDED_AFTER: usize = 100;
 
 #[derive(PartialEq, Eq)]
 struct Kept(usize);
@@ -21,10 +21,10 @@ impl Key for Kept {
 }
 
 /// Derives from the context on two threads until it is contended.
-fn crowd(ctx: &Context) {
+fn contend(ctx: &Context) {
     for _ in 0..2 {
         on_a_thread(|| {
-            for _ in 0..CROWD {
+            for _ in 0..CONTENDED_AFTER {
                 drop(ctx.with_cancel());
             }
         });
@@ -105,17 +105,17 @@ fn contended_parent_derives_same_children() {
         ("a root", Box::new(Context::todo)),
         ("background", Box::new(Context::background)),
         (
-            "below another crowded one",
+            "below another contended one",
             Box::new(move || {
                 let ctx = bg().with_cancel().0;
-                crowd(&ctx);
+                contend(&ctx);
                 ctx.with_cancel().0
             }),
         ),
     ];
     for (name, root) in &roots {
         let (plain, crowded) = (root(), root());
-        crowd(&crowded);
+        contend(&crowded);
         on_many(|number| {
             for (first, second) in (0..81).map(|kind| (kind % 9, kind / 9)) {
                 let [one, other] =
@@ -140,7 +140,7 @@ fn contended_handles_keep_own_values() {
         .with_value(Tag(0), 1)
         .with_value(Name, "below".into());
     let (ctx, _cancel) = below.with_cancel();
-    crowd(&ctx);
+    contend(&ctx);
     on_many(|number| {
         let handle = ctx.with_value(Tag(0), number).with_value(Tag(1), 7);
         // Each in turn is the first, so that they cannot be mistaken for each other.
@@ -176,7 +176,7 @@ fn contended_cancel_reaches_all_children() {
     for (end, cause) in ends {
         let (above, cancel_above) = Context::background().with_cancel_cause();
         let (ctx, cancel) = above.with_cancel_cause();
-        crowd(&ctx);
+        contend(&ctx);
         let children = on_many(|number| {
             let (child, cancel) = match number % 3 {
                 0 => ctx.with_cancel(),
@@ -213,7 +213,7 @@ fn contended_cancel_reaches_all_children() {
 fn contended_deadline_reaches_all_children() {
     let at = Instant::now() + Duration::from_millis(50);
     let (ctx, _cancel) = Context::background().with_deadline_cause(at, "too slow");
-    crowd(&ctx);
+    contend(&ctx);
     let children = on_many(|_| ctx.with_timeout(HOUR));
     for (child, _) in &children {
         assert_eq!(child.deadline(), Some(at));
@@ -225,7 +225,7 @@ fn contended_deadline_reaches_all_children() {
 #[test]
 fn child_cancel_leaves_contended_parent_open() {
     let (ctx, _cancel) = Context::background().with_cancel();
-    crowd(&ctx);
+    contend(&ctx);
     let done = ctx.done();
     let children = on_many(|_| (ctx.with_cancel(), ctx.with_cancel()));
     for ((ended, cancel), _) in &children {
@@ -245,7 +245,7 @@ fn children_of_different_shards_can_be_merged() {
     let (ctx, cancel) = Context::background()
         .with_value(Tag(0), 1)
         .with_cancel_cause();
-    crowd(&ctx);
+    contend(&ctx);
     let children = on_many(|number| ctx.with_value(Tag(1), number).with_cancel_cause());
     let pairs: Vec<_> = children
         .windows(2)
@@ -277,10 +277,10 @@ fn contended_merge_has_both_parents_and_values() {
             .with_value(Tag(0), 20)
             .with_value(Tag(1), 21)
             .with_cancel_cause();
-        crowd(&first);
-        crowd(&other);
+        contend(&first);
+        contend(&other);
         let (merged, _cancel) = first.merge(&other);
-        crowd(&merged);
+        contend(&merged);
         let children = on_many(|_| merged.with_cancel());
         match first_ends {
             true => cancel_first.cancel("why"),
@@ -322,7 +322,7 @@ fn contended_context_is_cancelled_by_last_drop() {
         let (ctx, cancel) = above
             .with_value(Kept(0), Counted(dropped[0].clone()))
             .with_cancel();
-        crowd(&ctx);
+        contend(&ctx);
         let (done, ran) = (ctx.done(), callback(&ctx));
         let child = on_a_thread(|| ctx.with_cancel());
         let valued = ctx.with_value(Kept(1), Counted(dropped[1].clone()));
@@ -371,7 +371,7 @@ fn contended_cancelled_context_is_dropped() {
         let (ctx, cancel) = above
             .with_value(Kept(0), Counted(dropped.clone()))
             .with_cancel();
-        crowd(&ctx);
+        contend(&ctx);
         let child = on_a_thread(|| ctx.with_cancel());
         let late = {
             cancel.cancel();
@@ -401,12 +401,12 @@ fn contended_context_in_a_value_is_dropped() {
         type Value = Context;
     }
     let (session, cancel) = Context::background().with_cancel();
-    crowd(&session);
+    contend(&session);
     let done = session.done();
     let (request, cancel_request) = Context::background()
         .with_value(Session, session)
         .with_cancel();
-    crowd(&request);
+    contend(&request);
     let (child, cancel_child) = on_a_thread(|| request.with_cancel());
     drop((cancel, request));
     assert!(is_open(&done));
@@ -421,7 +421,7 @@ fn contended_chain_is_dropped_with_its_leaf() {
     let (mut ctx, mut cancel) = Context::background().with_cancel();
     let mut seen = Vec::new();
     for level in 0..20 {
-        crowd(&ctx);
+        contend(&ctx);
         seen.push(ctx.done());
         (ctx, cancel) = match level % 3 {
             0 => on_a_thread(|| ctx.with_cancel()),
@@ -442,7 +442,7 @@ fn contended_chain_drop_does_not_recurse() {
     let mut ctx = bg.with_value(Kept(0), Counted(dropped.clone()));
     for _ in 0..1000 {
         ctx = ctx.with_cancel().0;
-        crowd(&ctx);
+        contend(&ctx);
     }
     assert!(ctx.value(&Kept(0)).is_some());
     assert_eq!(dropped.load(Ordering::SeqCst), 0);
@@ -470,7 +470,7 @@ fn contended_value_panicking_in_drop_is_contained() {
         .with_value(Failing, Fails)
         .with_value(Kept(1), Counted(dropped.clone()))
         .with_cancel();
-    crowd(&ctx);
+    contend(&ctx);
     let (done, ran) = (ctx.done(), callback(&ctx));
     let child = on_a_thread(|| ctx.with_cancel());
     drop((child, cancel));
@@ -489,7 +489,7 @@ fn contended_cancel_loses_no_child() {
     for round in 0..300 {
         let (ctx, cancel) = Context::background().with_cancel_cause();
         if round % 2 == 0 {
-            crowd(&ctx);
+            contend(&ctx);
         }
         let start = Barrier::new(THREADS + 1);
         thread::scope(|s| {
@@ -499,7 +499,7 @@ fn contended_cancel_loses_no_child() {
                     s.spawn(move || {
                         let mut children = Vec::new();
                         start.wait();
-                        for n in 0..CROWD {
+                        for n in 0..CONTENDED_AFTER {
                             children.push(match (n + number) % 3 {
                                 0 => ctx.with_cancel(),
                                 1 => ctx.with_timeout(HOUR),
@@ -539,7 +539,7 @@ fn contended_context_dropped_on_all_threads() {
             .with_cancel();
         let (done, ran) = (ctx.done(), callback(&ctx));
         if round % 2 == 0 {
-            crowd(&ctx);
+            contend(&ctx);
         }
         let start = Barrier::new(THREADS);
         let handles: Vec<Context> = (0..THREADS).map(|_| ctx.clone()).collect();
@@ -549,7 +549,7 @@ fn contended_context_dropped_on_all_threads() {
                 let start = &start;
                 s.spawn(move || {
                     let mut last: Option<(Context, CancelFunc)> = None;
-                    for _ in 0..CROWD {
+                    for _ in 0..CONTENDED_AFTER {
                         last = Some(handle.with_cancel());
                     }
                     start.wait();
@@ -571,7 +571,7 @@ fn child_of_contended_done_context_is_done() {
         // The cancellation visits these first, and takes a while.
         let before: Vec<_> = (0..20_000).map(|_| ctx.with_cancel()).collect();
         assert!(before.iter().all(|(child, _)| child.err().is_none()));
-        crowd(&ctx);
+        contend(&ctx);
         let ready = Barrier::new(2);
         thread::scope(|s| {
             s.spawn(|| {

@@ -1201,7 +1201,7 @@ fn custom_methods_are_called_without_lock() {
         assert_eq!(child.to_string(), "mock.WithCancel");
         cancel.cancel();
         drop((merged, cancel_merged, timed, cancel_timed, child, cancel));
-        wait_until("somebody is still registered", || bell.len() == 0);
+        wait_until("all are unregistered", || bell.len() == 0);
         let (last, cancel) = ctx.with_cancel();
         drop(close);
         bell.ring();

@@ -29,14 +29,14 @@ fn channels(ctx: &Context, threads: usize) -> Vec<Receiver<()>> {
 }
 
 /// Runs all functions at the same moment, each on a thread of its own.
-fn together(players: Vec<Box<dyn FnOnce() + Send + '_>>) {
-    let start = Barrier::new(players.len());
+fn together(jobs: Vec<Box<dyn FnOnce() + Send + '_>>) {
+    let start = Barrier::new(jobs.len());
     thread::scope(|s| {
-        for player in players {
+        for job in jobs {
             let start = &start;
             s.spawn(move || {
                 start.wait();
-                player();
+                job();
             });
         }
     });
@@ -130,7 +130,7 @@ fn done_of_another_thread_wakes_waiter() {
                     waiting.wait();
                     select! {
                         recv(done) -> message => assert!(message.is_err()),
-                        default(LIMIT) => panic!("nobody wakes it"),
+                        default(LIMIT) => panic!("it is not woken"),
                     }
                     assert_eq!(ctx.err(), Some(Error::Canceled));
                     assert!(all.iter().all(is_closed));
@@ -167,10 +167,10 @@ fn err_cause_and_done_agree_across_threads() {
             assert!(all.iter().all(is_closed), "one is open");
             assert!(is_closed(&ctx.done()));
         };
-        let mut players: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
+        let mut jobs: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
         for number in 0..OBSERVERS {
             let (seen, all_asked, check) = (&seen, &all_asked, &check);
-            players.push(Box::new(move || {
+            jobs.push(Box::new(move || {
                 let own = ctx.done();
                 seen.lock().unwrap().push(own.clone());
                 all_asked.wait();
@@ -206,12 +206,12 @@ fn err_cause_and_done_agree_across_threads() {
             }));
         }
         let all_asked = &all_asked;
-        players.push(Box::new(move || {
+        jobs.push(Box::new(move || {
             all_asked.wait();
             stagger(round);
             cancel.cancel("stop");
         }));
-        together(players);
+        together(jobs);
     }
 }
 
@@ -222,10 +222,10 @@ fn done_first_called_during_cancel_closes() {
         let (child, _cancel) = ctx.with_cancel();
         let early = (round % 3 > 0).then(|| [ctx.done(), child.done()]);
         let late: Mutex<Vec<Receiver<()>>> = Mutex::default();
-        let mut players: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
+        let mut jobs: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
         for number in 0..3 {
             let (late, ctx) = (&late, [&ctx, &child][(round + number) % 2]);
-            players.push(Box::new(move || {
+            jobs.push(Box::new(move || {
                 stagger(round * number);
                 let done = ctx.done();
                 let err = ctx.err();
@@ -233,11 +233,11 @@ fn done_first_called_during_cancel_closes() {
                 late.lock().unwrap().push(done);
             }));
         }
-        players.push(Box::new(|| {
+        jobs.push(Box::new(|| {
             stagger(round / 2);
             cancel.cancel();
         }));
-        together(players);
+        together(jobs);
         assert!(late.into_inner().unwrap().iter().all(is_closed));
         assert!(early.iter().flatten().all(is_closed));
     }

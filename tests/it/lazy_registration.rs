@@ -709,11 +709,11 @@ fn assert_causes(links: &[(Context, CancelCauseFunc)], own: impl Fn(usize) -> bo
 fn concurrent_first_calls_agree() {
     for round in 0..1_500 {
         let links = Arc::new(chain(&Context::background(), 4));
-        let mut players: Vec<Task> = (0..3)
-            .map(|player| {
+        let mut jobs: Vec<Task> = (0..3)
+            .map(|job| {
                 let leaf = links[3].0.clone();
                 Box::new(move || {
-                    stagger(round * player);
+                    stagger(round * job);
                     let (mut found, mut closed) = (None, false);
                     while found.is_none() || !closed {
                         let open = is_open(&leaf.done());
@@ -732,7 +732,7 @@ fn concurrent_first_calls_agree() {
             .collect();
         let all = links.clone();
         let level = [0, 2, 3][round % 3];
-        players.push(Box::new(move || {
+        jobs.push(Box::new(move || {
             stagger(round / 3);
             all[level].1.cancel(format!("from {level}"));
             assert_eq!(
@@ -741,7 +741,7 @@ fn concurrent_first_calls_agree() {
             );
             assert!(is_closed(&all[3].0.done()));
         }));
-        together(players);
+        together(jobs);
         assert_eq!(links[3].0.err(), Some(Error::Canceled));
     }
 }
@@ -758,17 +758,17 @@ fn err_of_unregistered_chain_agrees_across_threads() {
         // The root is cancelled after the middle, or by another thread at the same time.
         let in_turn = round % 2 == 0;
 
-        let mut players: Vec<Task> = Vec::new();
-        for player in 0..3 {
+        let mut jobs: Vec<Task> = Vec::new();
+        for job in 0..3 {
             let (links, seen) = (links.clone(), seen.clone());
             let (middle_over, all_over) = (middle_over.clone(), all_over.clone());
-            players.push(Box::new(move || {
-                stagger(round * (player + 1));
+            jobs.push(Box::new(move || {
+                stagger(round * (job + 1));
                 let mut last = false;
                 while !last {
                     last = all_over.load(Ordering::SeqCst);
                     for step in 0..LEVELS {
-                        let level = (step * 7 + player * 5 + round) % LEVELS;
+                        let level = (step * 7 + job * 5 + round) % LEVELS;
                         let ctx = &links[level].0;
                         let seen_before = seen[level].get().is_some();
                         let is_over = last || level >= MIDDLE && middle_over.load(Ordering::SeqCst);
@@ -790,7 +790,7 @@ fn err_of_unregistered_chain_agrees_across_threads() {
             }));
         }
         let all = links.clone();
-        players.push(Box::new(move || {
+        jobs.push(Box::new(move || {
             stagger(round / 3);
             let root = all.clone();
             let cancel_root = move || root[0].1.cancel("from 0");
@@ -806,7 +806,7 @@ fn err_of_unregistered_chain_agrees_across_threads() {
             }
             all_over.store(true, Ordering::SeqCst);
         }));
-        together(players);
+        together(jobs);
 
         assert_causes(&links, |level| [0, MIDDLE].contains(&level));
         for (level, seen) in seen.iter().enumerate() {
@@ -827,11 +827,11 @@ fn cancel_racing_first_calls_is_complete() {
         let links = Arc::new(chain(&Context::background(), LEVELS));
         // Root, middle and leaf are cancelled, and others observed, all at the same time.
         let tops = [0, LEVELS / 2, LEVELS - 1];
-        let mut players: Vec<Task> = Vec::new();
-        for (player, top) in tops.into_iter().enumerate() {
+        let mut jobs: Vec<Task> = Vec::new();
+        for (job, top) in tops.into_iter().enumerate() {
             let links = links.clone();
-            players.push(Box::new(move || {
-                stagger(round * (player + 1) / 7);
+            jobs.push(Box::new(move || {
+                stagger(round * (job + 1) / 7);
                 links[top].1.cancel(format!("from {top}"));
                 for level in (top..LEVELS).rev() {
                     let ctx = &links[level].0;
@@ -840,12 +840,12 @@ fn cancel_racing_first_calls_is_complete() {
                 }
             }));
         }
-        for player in 0..2 {
+        for job in 0..2 {
             let links = links.clone();
-            players.push(Box::new(move || {
+            jobs.push(Box::new(move || {
                 stagger(round / 5);
                 for step in 0..LEVELS {
-                    let level = (step * 7 + player * 11 + round) % LEVELS;
+                    let level = (step * 7 + job * 11 + round) % LEVELS;
                     let ctx = &links[level].0;
                     match round / 3 % 3 {
                         0 => assert!(ctx.err().is_none() || ctx.cause().is_some()),
@@ -855,7 +855,7 @@ fn cancel_racing_first_calls_is_complete() {
                 }
             }));
         }
-        together(players);
+        together(jobs);
         assert_causes(&links, |level| tops.contains(&level));
     }
 }

@@ -12,7 +12,7 @@ use support::{is_closed, is_open, Name, HOUR, LIMIT};
 /// Registers a callback that reports when the context is done, on a channel that is no handle.
 fn callback(ctx: &Context) -> Receiver<&'static str> {
     let (tx, ran) = bounded(1);
-    ctx.after_func(move || tx.send("ran").expect("somebody listens"));
+    ctx.after_func(move || tx.send("ran").expect("the test receives"));
     ran
 }
 

@@ -147,9 +147,9 @@ fn callback_panic_is_contained() {
         for n in 0..4 {
             let tx = tx.clone();
             ctx.after_func(move || match n % 2 {
-                0 => tx.send("ran").expect("somebody listens"),
+                0 => tx.send("ran").expect("the test receives"),
                 _ => {
-                    let _unwound = OnDrop(move || tx.send("unwound").expect("somebody listens"));
+                    let _unwound = OnDrop(move || tx.send("unwound").expect("the test receives"));
                     blow_up();
                 }
             });
@@ -180,7 +180,7 @@ fn callback_panic_payload_panic_is_contained() {
         let payload = tx.clone();
         ctx.after_func(move || {
             panic::resume_unwind(Box::new(OnDrop(move || {
-                payload.send(()).expect("somebody listens");
+                payload.send(()).expect("the test receives");
                 blow_up();
             })))
         });
@@ -637,7 +637,7 @@ fn value_blocking_in_drop_delays_only_its_caller() {
     let (dropping_tx, dropping) = bounded(1);
     let (release, released) = bounded::<()>(0);
     let value = on_drop(move || {
-        dropping_tx.send(()).expect("somebody listens");
+        dropping_tx.send(()).expect("the test receives");
         let _ = released.recv();
     });
     // Its last handle is dropped just as its deadline passes.
@@ -673,7 +673,7 @@ fn let_the_crate_drop_a_cause(then: impl Fn() + Clone + Send + Sync + 'static) {
         let then = then.clone();
         let cause = on_drop(move || {
             let is_ours = thread::current().id() == ours;
-            tx.send(is_ours).expect("somebody listens");
+            tx.send(is_ours).expect("the test receives");
             if !is_ours {
                 then();
             }
@@ -693,7 +693,7 @@ fn let_the_crate_drop_a_cause(then: impl Fn() + Clone + Send + Sync + 'static) {
         assert_closes(&ctx.done());
         drop((ctx, cancel));
         let is_ours = dropped.recv_timeout(LIMIT);
-        if !is_ours.expect("somebody drops the cause") {
+        if !is_ours.expect("the cause is dropped") {
             return;
         }
     }
@@ -766,7 +766,7 @@ fn thread_local_drop_can_use_contexts() {
         let (tx, rx) = bounded(1);
         at_thread_exit(meanwhile, move || {
             use_contexts();
-            tx.send(()).expect("somebody listens");
+            tx.send(()).expect("the test receives");
         });
         assert_eq!(rx.recv_timeout(LIMIT), Ok(()));
     }

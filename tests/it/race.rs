@@ -975,14 +975,14 @@ fn with_a_first_child() -> (Context, CancelFunc) {
 /// A context from which children have been derived by more than one thread.
 fn crowded(make: &impl Fn() -> (Context, CancelFunc)) -> (Context, CancelFunc) {
     let (ctx, cancel) = make();
-    for _ in 0..CROWD {
+    for _ in 0..CONTENDED_AFTER {
         drop(ctx.with_cancel());
     }
     (ctx, cancel)
 }
 
 /// More than make a context shard its table of children.
-const CROWD: usize = 50;
+const CONTENDED_AFTER: usize = 50;
 
 #[test]
 fn contended_last_handle_and_child_drop_at_once() {

@@ -146,7 +146,7 @@ fn spawn_receiver_can_be_dropped() {
     let ended: io::Result<()> = Context::background().scope(|s| {
         drop(s.spawn(|_| {
             ran.store(true, Ordering::Relaxed);
-            Ok("for nobody")
+            Ok("unused")
         }));
     });
     assert!(ended.is_ok());

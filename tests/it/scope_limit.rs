@@ -46,7 +46,7 @@ fn occupy(s: Group<'_, '_>) -> Sender<io::Result<()>> {
     s.spawn(move |_| match released.recv_timeout(LIMIT) {
         Ok(result) => result,
         Err(RecvTimeoutError::Disconnected) => Ok(()),
-        Err(RecvTimeoutError::Timeout) => panic!("nobody releases it"),
+        Err(RecvTimeoutError::Timeout) => panic!("it is not released"),
     });
     release
 }

@@ -20,7 +20,7 @@ fn corpus_scripts_keep_the_contract() {
     assert!(scripts.len() >= 50, "some are missing: {}", scripts.len());
 
     let (tell, told) = unbounded();
-    let player = thread::spawn(move || {
+    let job = thread::spawn(move || {
         for script in &scripts {
             tell.send(script.clone()).unwrap();
             let bytes = fs::read(script).unwrap();
@@ -37,7 +37,7 @@ fn corpus_scripts_keep_the_contract() {
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    assert!(player.join().is_ok(), "{} fails", last.display());
+    assert!(job.join().is_ok(), "{} fails", last.display());
 }
 
 proptest! {

@@ -22,7 +22,7 @@ impl Key for Number {
 }
 
 /// Derives from a context on many threads, and uses the children in the usual ways.
-fn crowd(ctx: &Context, children: usize) {
+fn contend(ctx: &Context, children: usize) {
     thread::scope(|s| {
         for thread in 0..THREADS {
             s.spawn(move || {
@@ -54,7 +54,7 @@ fn new(parent: &Context) -> (Context, CancelFunc) {
 fn come_and_go(parent: &Context) {
     for round in 0..200 {
         let (ctx, cancel) = new(parent);
-        crowd(&ctx, 50);
+        contend(&ctx, 50);
         let child = ctx.with_cancel();
         let other = thread::scope(|s| s.spawn(|| ctx.with_cancel()).join().unwrap());
         if round % 3 == 0 {
@@ -76,7 +76,7 @@ fn come_and_go(parent: &Context) {
             _ => {
                 let clone = ctx.clone();
                 drop((ctx, other));
-                crowd(&clone, 50);
+                contend(&clone, 50);
                 drop((cancel, clone, child));
             }
         }
@@ -97,8 +97,8 @@ fn assert_nothing_is_left(what: &str, mut act: impl FnMut()) {
 fn contended_context_frees_all_memory() {
     in_child_alone(test_name!(), || {
         let (lasting, _cancel) = new(&Context::background());
-        assert_nothing_is_left("children of one that stays", || crowd(&lasting, 20_000));
-        assert_nothing_is_left("contexts of nobody", || come_and_go(&Context::background()));
+        assert_nothing_is_left("children of one that stays", || contend(&lasting, 20_000));
+        assert_nothing_is_left("children of a root", || come_and_go(&Context::background()));
         assert_nothing_is_left("contexts below one that stays", || come_and_go(&lasting));
         assert_eq!(lasting.err(), None);
     });

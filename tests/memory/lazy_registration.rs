@@ -99,23 +99,32 @@ fn unregistered_child_costs_parent_nothing() {
 
         // They are not registered: they cost as much as children of a root.
         let (alone, _) = costs(|| have(&Context::background()));
-        let (unseen, left) = costs(|| have(&parent));
-        assert!(unseen < alone + SLACK, "{unseen} bytes, {alone} of nobody");
+        let (unregistered, left) = costs(|| have(&parent));
+        assert!(
+            unregistered < alone + SLACK,
+            "{unregistered} bytes, {alone} below a root"
+        );
         assert!(left < SLACK, "{left} bytes left");
         // Nor does calling `err` change that, once they are done.
-        let (asked, left_asked) = costs(|| {
+        let (checked, left_asked) = costs(|| {
             let children = have(&parent);
             assert!(children.iter().all(|(child, _)| child.err().is_none()));
             children
         });
-        assert!(asked < alone + SLACK, "{asked} bytes, {alone} of nobody");
+        assert!(
+            checked < alone + SLACK,
+            "{checked} bytes, {alone} below a root"
+        );
         assert!(left_asked < SLACK, "{left_asked} bytes left");
         let (seen, left) = costs(|| {
             let children = have(&parent);
             children.iter().for_each(|(child, _)| drop(child.done()));
             children
         });
-        assert!(seen > unseen, "{seen} bytes, {unseen} unseen");
+        assert!(
+            seen > unregistered,
+            "{seen} bytes, {unregistered} unregistered"
+        );
         assert!(left < SLACK + CHILDREN * 64, "{left} bytes left");
 
         // Those that were cancelled are not registered either.
@@ -135,7 +144,7 @@ fn unregistered_child_costs_parent_nothing() {
         let (unarmed, left) = costs(timeouts);
         assert!(
             unarmed < alone + SLACK,
-            "{unarmed} bytes, {alone} of nobody"
+            "{unarmed} bytes, {alone} below a root"
         );
         assert!(left < SLACK, "{left} bytes left");
 

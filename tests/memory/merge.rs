@@ -9,7 +9,7 @@ use go_context::Context;
 use support::process::in_child_alone;
 use support::test_name;
 
-/// How many bytes are allocated now.
+/// Returns the resident memory of the process, in bytes.
 fn resident() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();

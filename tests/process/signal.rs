@@ -620,7 +620,7 @@ fn notify_context_has_one_thread_and_few_files() {
             assert_eq!(received(ctx), SIGTERM);
         }
         // Done, and `stop` has not been called.
-        wait_until("nobody watches", || count("go-ctx-signal") == 0);
+        wait_until("the thread has ended", || count("go-ctx-signal") == 0);
         assert_eq!(file_count(), before);
         // Nor did it take threads for callbacks.
         assert_eq!(count("go-ctx-callback"), 0);

@@ -608,7 +608,7 @@ impl Worker {
             4 => {
                 must(
                     ctx.iter(&take).next().is_none(),
-                    "a message that nobody sent",
+                    "a message that was not sent",
                 );
                 ctx.err()
             }
@@ -620,13 +620,16 @@ impl Worker {
         must(err.is_some(), "a call ended before its context did");
         must(
             look(&ctx, true) == err,
-            "a call told another error than the context",
+            "a call returned another error than the context",
         );
         let nap = Duration::from_micros(50);
         let start = Instant::now();
         match from.ctx.sleep(nap) {
             Ok(()) => must(start.elapsed() >= nap, "a sleep was short"),
-            Err(err) => must(from.ctx.err() == Some(err), "a sleep told another error"),
+            Err(err) => must(
+                from.ctx.err() == Some(err),
+                "a sleep returned another error",
+            ),
         }
         drop(give);
     }
@@ -786,7 +789,7 @@ impl Worker {
                 drop(fan);
                 // Another thread's cancellation from above may be running, and then that ends it.
                 let ended = done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Disconnected);
-                must(ended, "a context that nobody holds is not done");
+                must(ended, "a context without handles is not done");
             }
         }
     }

@@ -1,12 +1,12 @@
-//! Scripts that several threads play at once, written in bytes.
+//! Scripts for several threads, written in bytes.
 //!
 //! Any bytes are a script. It has scenes: in each, up to four threads begin at the same moment, and
-//! each has some lines. When all have said theirs, everything is compared with a model, or what the
-//! script wants looked at is. A scene in which one thread alone has something to say is played line by
-//! line, and then there is one way for it to end, which the model knows. Of a scene of several threads
-//! it knows all that may have happened: who may have ended, how, and who must have.
+//! each runs some lines. After a scene everything, or what the script selects, is compared with a
+//! reference model. A scene in which only one thread has lines is run line by line, so it has a single
+//! outcome, which the model computes. For a scene of several threads it computes all possible
+//! outcomes: which contexts may have ended, how, and which must have.
 //!
-//! What the threads see while they play, whoever else does what meanwhile, they compare themselves.
+//! What a thread observes during a scene it checks itself, whatever other threads do.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +29,7 @@ use crate::{is_closed, Task, LIMIT};
 
 // The script
 
-/// What a line says. Numbers pick from what there is when the scene begins, modulo how much there is.
+/// The operation of a line. Numbers pick from what exists when the scene begins, modulo how much.
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Cancel,
@@ -52,16 +52,16 @@ enum Op {
     Stop,
     StopAndWait,
     DropAfterFunc,
-    /// Asks for the done channel, and keeps it.
+    /// Calls `done`, and keeps the channel.
     Listen,
-    /// Looks at a context for some time, or until it is done.
+    /// Observes a context for some time, or until it is done.
     Look,
     /// Many children, kept as one.
     Fan,
-    /// A chain of contexts that comes and goes.
+    /// A chain of contexts that is created and dropped.
     Chain,
-    /// Many children that come and go.
-    Crowd,
+    /// Many children that are created and dropped.
+    Contend,
     /// A blocking call on a child, cut short by a timeout.
     Block,
     Group,
@@ -69,7 +69,7 @@ enum Op {
 
 use Op::*;
 
-/// By the byte that stands for it, modulo their number: what is interesting is there more than once.
+/// By their byte, modulo the number of operations: the interesting ones are listed more than once.
 const OPS: [Op; 34] = [
     Cancel,
     WithCancel,
@@ -96,7 +96,7 @@ const OPS: [Op; 34] = [
     Guard,
     Chain,
     AfterFunc,
-    Crowd,
+    Contend,
     WithoutCancel,
     WithTimeoutMax,
     DropAfterFunc,
@@ -116,12 +116,12 @@ struct Line {
 }
 
 const LANES: usize = 4;
-/// What bounds the time that a script takes: how many lines it has, and how many of them start
+/// Bounds for the time that a script takes: how many lines it has, and how many of them start
 /// threads or wait for time to pass.
 const MOST_LINES: usize = 48;
 const MOST_SLOW: usize = 4;
 
-/// Two bytes for the whole, then four for each line.
+/// Two bytes for the whole script, then four for each line.
 fn scenes(script: &[u8]) -> Vec<Vec<Line>> {
     let mut scenes = vec![Vec::new()];
     for line in script.chunks(4).take(MOST_LINES) {
@@ -137,7 +137,7 @@ fn scenes(script: &[u8]) -> Vec<Vec<Line>> {
         };
         scenes.last_mut().expect("there is one at least").push(line);
     }
-    // What one thread does alone has one outcome, if there is a look after each line.
+    // The lines of one thread have one outcome, if everything is checked after each line.
     let alone = |scene: &[Line]| scene.iter().all(|line| line.lane == scene[0].lane);
     scenes
         .into_iter()
@@ -148,7 +148,7 @@ fn scenes(script: &[u8]) -> Vec<Vec<Line>> {
         .collect()
 }
 
-/// Plays a script, and panics if anything is not as it must be, or hangs.
+/// Runs a script, and panics if anything is wrong or hangs.
 pub fn play(script: &[u8]) {
     expect_planned_panics();
     let (head, rest) = script.split_at(script.len().min(2));
@@ -163,7 +163,7 @@ pub fn play(script: &[u8]) {
     world.let_all_go(usize::from(order), &mut crew);
 }
 
-/// Tells what was played, if that was not as it must be.
+/// Prints the script during a panic.
 struct Trace<'a>(&'a [Vec<Line>]);
 
 impl Drop for Trace<'_> {
@@ -178,10 +178,10 @@ impl Drop for Trace<'_> {
     }
 }
 
-/// The payload of a panic that the script wants.
+/// The payload of an intended panic.
 struct Planned;
 
-/// The panic hook has nothing to say about panics that the script wants.
+/// Suppresses the messages of intended panics.
 fn expect_planned_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -196,7 +196,7 @@ fn expect_planned_panics() {
 
 // The threads
 
-/// What a line does, with all that it needs. What comes of it goes back to the world.
+/// The action of a line, with all that it needs. Its result goes back to the world.
 type Act = Box<dyn FnOnce() -> Made + Send>;
 
 enum Made {
@@ -208,15 +208,15 @@ enum Made {
     Stopped(usize, bool),
 }
 
-/// The threads stay from script to script, so that no time is spent on starting them. They play one
-/// script at a time.
+/// The threads are kept from script to script, so that no time is spent on starting them. They run
+/// one script at a time.
 static CREW: Mutex<Crew> = Mutex::new(Crew(Vec::new()));
 
-/// All but the first.
+/// All except the first.
 struct Crew(Vec<Sender<Task>>);
 
 impl Crew {
-    /// Plays all lanes at once: the first on this thread, as there is no need to wake it.
+    /// Runs all lanes at once: the first on this thread, which need not be woken.
     fn play(&mut self, lanes: Vec<Vec<Act>>) -> Vec<Made> {
         while self.0.len() < LANES - 1 {
             let (give, jobs) = unbounded::<Task>();
@@ -229,7 +229,7 @@ impl Crew {
         let others: Vec<_> = others.filter(|(_, acts)| !acts.is_empty()).collect();
         let missing = Arc::new(AtomicUsize::new(1 + others.len()));
         let (tell, told) = unbounded();
-        let players = others.len();
+        let jobs = others.len();
         for (jobs, acts) in others {
             let (missing, tell) = (missing.clone(), tell.clone());
             let job = move || {
@@ -240,7 +240,7 @@ impl Crew {
         }
         meet(&missing);
         let mut made = play_lane(first);
-        for _ in 0..players {
+        for _ in 0..jobs {
             match told.recv_timeout(LIMIT).expect("a thread hangs") {
                 Ok(more) => made.extend(more),
                 Err(payload) => resume_unwind(payload),
@@ -254,7 +254,7 @@ fn play_lane(acts: Vec<Act>) -> Vec<Made> {
     acts.into_iter().map(|act| act()).collect()
 }
 
-/// Waits awake, so that all begin together and not one by one as they are woken.
+/// Spins, so that all begin together and not one by one as they are woken.
 fn meet(missing: &AtomicUsize) {
     missing.fetch_sub(1, Ordering::SeqCst);
     let mut rounds = 0;
@@ -276,15 +276,15 @@ fn eventually(condition: impl Fn() -> bool) {
         }
         assert!(start.elapsed() < LIMIT, "it does not come to pass");
         match round {
-            0..=20 => thread::yield_now(), // gives way to whom it waits for
+            0..=20 => thread::yield_now(), // gives way to the thread it waits for
             _ => thread::sleep(Duration::from_micros(20)),
         }
     }
 }
 
-// What the script makes
+// What the script creates
 
-/// Counts who is alive of all that a script has given away: values, causes, functions.
+/// Counts how many of a script's values, causes and callbacks are alive.
 struct Token(Arc<AtomicUsize>);
 
 impl Token {
@@ -306,7 +306,7 @@ struct Name(u8);
 const NAMES: u8 = 3;
 
 impl Key for Name {
-    /// The number of the context that it was given to.
+    /// The number of its context.
     type Value = (usize, Token);
 }
 
@@ -345,7 +345,7 @@ impl CancelEither {
     }
 }
 
-/// What the script keeps of a custom context with its own channel, to close it by.
+/// The script's handle to a custom context with its own channel, for closing it.
 struct Lever(Mutex<(Option<Sender<()>>, Tasks)>);
 
 type Tasks = BTreeMap<usize, Task>;
@@ -370,7 +370,7 @@ struct Outsider {
     done: Receiver<()>,
     end: End,
     cause: Option<Cause>,
-    /// `None`: it leaves it to a thread to wait for its channel.
+    /// `None` if it has no `after_func`, so that a thread waits for its channel.
     lever: Option<Arc<Lever>>,
     _token: Token,
 }
@@ -413,7 +413,7 @@ impl CustomContext for Outsider {
     }
 }
 
-/// What a function given to `after_func` leaves behind.
+/// What a callback records.
 #[derive(Default)]
 struct Record {
     runs: AtomicUsize,
@@ -431,9 +431,9 @@ impl Record {
     }
 }
 
-// What holds whatever the others do
+// What holds whatever other threads do
 
-/// Looks in one order or the other: error and channel agree, and say the same for ever.
+/// Observes a context in one order or the other: error and channel agree, and stay the same.
 fn look(ctx: &Context, done_first: bool) -> Option<Error> {
     if done_first {
         let closed = is_closed(&ctx.done());
@@ -452,7 +452,7 @@ fn look(ctx: &Context, done_first: bool) -> Option<Error> {
     err
 }
 
-/// Looks until the context is done, but not for long, at error and channel in turn.
+/// Polls error and channel in turn until the context is done, but not for long.
 fn watch(ctx: &Context, how: usize) {
     let done = ctx.done();
     for _ in 0..how * 8 {
@@ -478,7 +478,7 @@ fn same(cause: &Cause, other: &Option<Cause>) -> bool {
     })
 }
 
-/// A child of a context that is done is done as that is.
+/// A child of a done context is done like its parent.
 fn is_born_as(parent: &Context, derive: impl FnOnce() -> Context) -> Context {
     let before = parent.err().zip(parent.cause());
     let child = derive();
@@ -489,7 +489,7 @@ fn is_born_as(parent: &Context, derive: impl FnOnce() -> Context) -> Context {
     child
 }
 
-/// A chain that is cancelled somewhere: all below that are done then.
+/// A chain that is cancelled somewhere: all below are done then.
 fn chain(top: &Context, length: usize, how: usize) {
     let mut links = vec![top.with_cancel()];
     for number in 1..length {
@@ -519,12 +519,12 @@ fn chain(top: &Context, length: usize, how: usize) {
         links.reverse();
     }
     drop(links);
-    // Another thread may be at it at this moment, and then it is that one's to end.
+    // Another thread's cancellation may be running, and then that ends it.
     eventually(|| done.as_ref().map_or(true, is_closed));
 }
 
-/// Enough children that the threads which derive from one context keep out of each other's way.
-fn crowd(parent: &Context, count: usize, how: usize) {
+/// Enough children to make a parent contended.
+fn contend(parent: &Context, count: usize, how: usize) {
     let mut children = Vec::new();
     for number in 0..count {
         let derive = || match number % 3 {
@@ -556,14 +556,14 @@ fn block(parent: &Context, how: usize, token: Token) {
         1 => match child.recv(&take) {
             Err(RecvError::Done(err)) => err,
             Err(RecvError::Disconnected) | Ok(()) => {
-                unreachable!("there is a sender, who is silent")
+                unreachable!("the sender sends nothing")
             }
         },
         2 => {
             let (give, _take) = bounded(0);
             match child.send(&give, token) {
                 Err(SendError::Done(Token(_), err)) => err,
-                _ => unreachable!("there is a receiver, who does not listen"),
+                _ => unreachable!("the receiver receives nothing"),
             }
         }
         _ => {
@@ -618,7 +618,7 @@ fn group(parent: &Context, how: usize) {
         }
         (Ok(Err(errors)), 1) if errors[0].to_string() == "boom" => {}
         (Err(payload), 2) if payload.is::<Planned>() => {}
-        // It may have been cancelled before the worker was started that would have made an end of it.
+        // It may have been cancelled before a worker was started that would have ended it.
         (Ok(Err(_)), _) if was_refused => assert!(look(parent, true).is_some()),
         (result, _) => panic!("it cannot end so: {result:?} after {begun} workers"),
     }
@@ -645,8 +645,8 @@ const CANCELED: End = End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Open,
-    /// It is done or will soon be, whatever else happens: by its deadline, or by the news that a
-    /// custom context is done.
+    /// It is done or will soon be, whatever else happens: by its deadline, or because a custom context
+    /// is done.
     Coming,
     Done,
 }
@@ -655,28 +655,28 @@ use State::{Coming, Done, Open};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Nature {
-    /// Never ends: a root, or a context without cancellation.
+    /// Is never done: a root, or a context without cancellation.
     Endless,
-    /// Ends with its parents, by its own cancel func, by its deadline, or when nobody holds it.
+    /// Ends with its parents, by its own cancel function, by its deadline, or with its last handle.
     Cancellable,
-    /// Has its parent's place in the tree.
+    /// Has its parent's node.
     Value,
-    /// Ends as the script says, whoever holds it.
+    /// Ends when the script says so, whatever handles there are.
     Custom,
-    /// Ends with the one it wraps, whoever holds it.
+    /// Ends with the one it wraps, whatever handles there are.
     Wrapper,
 }
 
-/// A context: what is known of it, and what the script holds of it.
+/// A context: what the model has computed, and the script's handles.
 struct Vertex {
-    /// All whom it holds, and whose values it has after its own.
+    /// The contexts that it keeps alive, and whose values it finds after its own.
     parents: Vec<usize>,
     nature: Nature,
     name: Option<u8>,
     deadline: Option<Instant>,
     state: State,
-    /// The ends that it may have come to, and those among them that came from nobody above. Once it
-    /// has been looked at there is one.
+    /// The ends that it may have come to, and those among them that came from no ancestor. Once it
+    /// has been observed there is one.
     ends: Vec<End>,
     own: Vec<End>,
 
@@ -700,13 +700,13 @@ struct World {
     functions: Vec<Function>,
     causes: Vec<Cause>,
     alive: Arc<AtomicUsize>,
-    /// Which contexts are looked at between scenes: one bit for each of many cases.
+    /// Which contexts are observed between scenes: one bit for each of many cases.
     eyes: u8,
     scene: usize,
     slow: usize,
-    /// How things stood when the scene began.
+    /// The state when the scene began.
     before: Before,
-    /// What the lines of this scene bring about.
+    /// The effects of the lines of this scene.
     ending: Vec<(usize, End)>,
     born: Vec<(usize, Option<(End, State)>)>,
 }
@@ -758,7 +758,7 @@ impl World {
         };
     }
 
-    /// Drops whatever the script holds, on all threads at once.
+    /// Drops all handles of the script, on all threads at once.
     fn let_all_go(mut self, order: usize, crew: &mut Crew) {
         self.begin();
         let mut acts: Vec<Act> = Vec::new();
@@ -791,7 +791,7 @@ impl World {
         eventually(|| alive.load(Ordering::SeqCst) == 0);
     }
 
-    // What a line does
+    // The actions
 
     fn plan(&mut self, line: &Line) -> Option<Act> {
         let &Line { a, b, .. } = line;
@@ -933,9 +933,9 @@ impl World {
                 let (_, context) = self.context(a);
                 act(move || chain(&context, 1 + b / 32, b))
             }
-            Crowd => {
+            Contend => {
                 let (_, context) = self.context(a);
-                act(move || crowd(&context, b % 48, b))
+                act(move || contend(&context, b % 48, b))
             }
             Block => {
                 self.slow()?;
@@ -1010,7 +1010,7 @@ impl World {
         })
     }
 
-    /// From far off to long ago, and such as are near that of the parent.
+    /// From far ahead to long ago, and some near that of the parent.
     fn deadline(&mut self, a: usize, b: usize) -> Instant {
         let now = Instant::now();
         let inherited = self.vertices[self.context(a).0].deadline;
@@ -1059,7 +1059,7 @@ impl World {
             record: record.clone(),
             was_stopped: false,
         });
-        // A custom context that nobody holds may be open when the function runs.
+        // A custom context without handles may be open when the callback runs.
         let done = match self.vertices[on].nature {
             Nature::Custom | Nature::Wrapper => None,
             _ => self.vertices[of].done.clone(),
@@ -1144,7 +1144,7 @@ impl World {
         (self.slow <= MOST_SLOW).then_some(())
     }
 
-    // What follows from it
+    // Effects
 
     fn close_scene(&mut self, made: Vec<Made>) {
         for (of, end) in mem::take(&mut self.ending) {
@@ -1201,7 +1201,7 @@ impl World {
         }
     }
 
-    /// Whether functions run: the context is done, or nobody holds it.
+    /// Whether callbacks run: the context is done, or its last handle is dropped.
     fn over(&self, of: usize, state: State, held: &[bool]) -> State {
         match held[of] {
             false if self.is_cancellable(of) => Done,
@@ -1209,7 +1209,7 @@ impl World {
         }
     }
 
-    /// Whoever was not done before may have come to this end, with all who follow.
+    /// Every context that was not done may have come to this end, with all that follow it.
     fn end(&mut self, of: usize, end: End, state: State) {
         let vertex = &mut self.vertices[of];
         if !vertex.own.contains(&end) {
@@ -1240,7 +1240,7 @@ impl World {
         }
     }
 
-    /// What the new context has of its parents, which are older than the scene.
+    /// What the new context inherits from its parents, which are older than the scene.
     fn bear(&mut self, new: usize, end: Option<(End, State)>) {
         if self.vertices[new].nature == Nature::Endless {
             return;
@@ -1270,7 +1270,7 @@ impl World {
         (vertex.ends, vertex.state) = (ends, state);
     }
 
-    /// Looks at a context, if the script wants that, and at its channel.
+    /// Observes a context, if the script selects it, and its channel.
     fn compare(&mut self, of: usize) {
         if self.eyes >> ((of * 5 + self.scene * 3) % 8) & 1 == 1 {
             self.compare_context(of);
@@ -1371,7 +1371,7 @@ impl World {
             .collect()
     }
 
-    /// The place in the tree that a context has: its own, or its parent's.
+    /// The node of a context: its own, or its parent's.
     fn node(&self, of: usize) -> usize {
         match self.vertices[of].nature {
             Nature::Value => self.node(self.vertices[of].parents[0]),
@@ -1399,7 +1399,7 @@ impl World {
 }
 
 impl Function {
-    /// It runs once, if it was not stopped, when the context is over.
+    /// It runs once when the context is done, if it was not stopped.
     fn compare(&self, number: usize, over: State) {
         let runs = || self.record.runs.load(Ordering::SeqCst);
         match over {

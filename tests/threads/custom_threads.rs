@@ -51,7 +51,7 @@ impl CustomContext for Handed {
 }
 
 /// Makes the context contended.
-fn crowd(ctx: &Context) {
+fn contend(ctx: &Context) {
     for _ in 0..3 {
         let derive = || (0..100).for_each(|_| drop(ctx.with_cancel()));
         thread::scope(|s| drop(s.spawn(derive).join()));
@@ -172,7 +172,7 @@ fn custom_is_watched_by_one_thread_while_needed() {
         wait_for_threads(before);
 
         // The same for contended ones.
-        watched.iter().for_each(crowd);
+        watched.iter().for_each(contend);
         wait_for_threads(before);
         let (child, cancel_child) = thread::scope(|s| {
             let derive = || watched[1].with_cancel();

@@ -37,9 +37,7 @@ impl CustomContext for NewDone {
 fn custom_context_goroutines() {
     in_child_alone(test_name!(), || {
         let bg = Context::background();
-        let timed = started(0, "a timeout that nobody waits for", || {
-            bg.with_timeout(HOUR)
-        });
+        let timed = started(0, "an unregistered timeout", || bg.with_timeout(HOUR));
         let _done = started(1, "the timer", || timed.0.done());
 
         // 3: a wrapper that passes its done channel through is looked through.
