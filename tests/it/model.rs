@@ -20,6 +20,7 @@ use go_context::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
+use support::reference::{self, Nature};
 use support::{is_closed, Task};
 
 // The script
@@ -223,18 +224,24 @@ struct Vertex {
     cancel: bool,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Nature {
-    /// Is never done: a root, or a context without cancellation.
-    Endless,
-    /// Ends with its parents, by its own cancel function, by its deadline, or with its last handle.
-    Cancellable,
-    /// Has its parent's node.
-    Value,
-    /// Ends when its implementation says so, whatever handles there are.
-    Custom,
-    /// Ends with the one it wraps, whatever handles there are.
-    Wrapper,
+impl reference::Vertex for Vertex {
+    type Name = Tag;
+
+    fn parents(&self) -> &[usize] {
+        &self.parents
+    }
+
+    fn nature(&self) -> Nature {
+        self.nature
+    }
+
+    fn name(&self) -> Option<&Tag> {
+        self.value.as_ref()
+    }
+
+    fn has_handle(&self) -> bool {
+        self.context || self.cancel
+    }
 }
 
 struct Callback {
@@ -316,72 +323,40 @@ impl Model {
 
     /// The consequences of the last step: what is not alive ends, and callbacks run.
     fn settle(&mut self) {
-        let held = self.held();
+        let held = reference::alive(&self.vertices);
         for (vertex, held) in held.iter().enumerate() {
             if !held && self.vertices[vertex].nature == Nature::Cancellable {
                 self.end(vertex, CANCELED);
             }
         }
         for callback in 0..self.callbacks.len() {
-            let on = self.node(self.callbacks[callback].on);
+            let on = reference::node(&self.vertices, self.callbacks[callback].on);
             let over = self.vertices[on].end.is_some() || !held[on];
-            if over && self.is_cancellable(on) && self.callbacks[callback].stage == Stage::Waiting {
+            if over
+                && reference::is_cancellable(&self.vertices, on)
+                && self.callbacks[callback].stage == Stage::Waiting
+            {
                 self.callbacks[callback].stage = Stage::Ran;
             }
         }
     }
 
-    fn held(&self) -> Vec<bool> {
-        let mut held = vec![false; self.vertices.len()];
-        let mut next: Vec<usize> = (0..self.vertices.len())
-            .filter(|&vertex| self.vertices[vertex].context || self.vertices[vertex].cancel)
-            .collect();
-        while let Some(vertex) = next.pop() {
-            held[vertex] = true;
-            next.extend(&self.vertices[vertex].parents);
-        }
-        held
-    }
-
-    /// The node of a context: its own, or its parent's.
-    fn node(&self, vertex: usize) -> usize {
-        match self.vertices[vertex].nature {
-            Nature::Value => self.node(self.vertices[vertex].parents[0]),
-            _ => vertex,
-        }
-    }
-
-    fn is_cancellable(&self, vertex: usize) -> bool {
-        let it = &self.vertices[vertex];
-        match it.nature {
-            Nature::Endless => false,
-            Nature::Cancellable | Nature::Custom => true,
-            Nature::Value | Nature::Wrapper => self.is_cancellable(it.parents[0]),
-        }
-    }
-
-    fn lookup(&self, vertex: usize, tag: Tag) -> Option<usize> {
-        let it = &self.vertices[vertex];
-        if it.value == Some(tag) {
-            return Some(vertex);
-        }
-        it.parents
-            .iter()
-            .find_map(|&parent| self.lookup(parent, tag))
-    }
-
     /// Whether anything must be registered with a custom context.
     fn has_listeners(&self, custom: usize) -> bool {
-        let held = self.held();
+        let held = reference::alive(&self.vertices);
         let listens = |vertex: usize| {
             let it = &self.vertices[vertex];
             held[vertex]
                 && it.end.is_none()
                 && matches!(it.nature, Nature::Cancellable | Nature::Wrapper)
-                && it.parents.iter().any(|&of| self.node(of) == custom)
+                && it
+                    .parents
+                    .iter()
+                    .any(|&of| reference::node(&self.vertices, of) == custom)
         };
         let waits = |callback: &Callback| {
-            callback.stage == Stage::Waiting && self.node(callback.on) == custom
+            callback.stage == Stage::Waiting
+                && reference::node(&self.vertices, callback.on) == custom
         };
         self.vertices[custom].end.is_none()
             && ((0..self.vertices.len()).any(listens) || self.callbacks.iter().any(waits))
@@ -960,7 +935,7 @@ impl World {
         let (of, context) = self.context(pick);
         let (tell, ran) = bounded(1);
         // A custom context without handles may be open when the callback runs.
-        let nature = self.model.vertices[self.model.node(of)].nature;
+        let nature = self.model.vertices[reference::node(&self.model.vertices, of)].nature;
         let done = match nature {
             Nature::Custom | Nature::Wrapper => None,
             _ => self.real[of].done.clone(),
@@ -1068,7 +1043,7 @@ impl World {
             ));
         }
         agree(number, "deadline", context.deadline(), vertex.deadline)?;
-        let cancellable = self.model.is_cancellable(number);
+        let cancellable = reference::is_cancellable(&self.model.vertices, number);
         let says = context.is_cancellable();
         agree(number, "is_cancellable", says, cancellable)?;
         for tag in TAGS {
@@ -1076,7 +1051,7 @@ impl World {
                 Tag::Left(n) => context.value(&Left(n)),
                 Tag::Right(n) => context.value(&Right(n)),
             };
-            let expected = self.model.lookup(number, tag);
+            let expected = reference::lookup(&self.model.vertices, number, &tag);
             agree(number, &format!("{tag:?}"), value.copied(), expected)?;
         }
         let text = without_times(&context.to_string());
@@ -1091,8 +1066,9 @@ impl World {
     fn compare_callback(&mut self, number: usize) -> Result<(), String> {
         let registered = &mut self.registered[number];
         let callback = &self.model.callbacks[number];
-        let on = self.model.node(callback.on);
-        let goes_with_handle = registered.handle.is_none() && !self.model.is_cancellable(on);
+        let on = reference::node(&self.model.vertices, callback.on);
+        let goes_with_handle =
+            registered.handle.is_none() && !reference::is_cancellable(&self.model.vertices, on);
         match callback.stage {
             Stage::Ran if !registered.seen => {
                 registered.seen = true;

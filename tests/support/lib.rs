@@ -3,6 +3,7 @@
 pub mod blocked;
 pub mod custom;
 pub mod process;
+pub mod reference;
 pub mod script;
 pub mod threads;
 

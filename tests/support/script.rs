@@ -25,6 +25,7 @@ use go_context::{
     SendError,
 };
 
+use crate::reference::{self, Nature};
 use crate::{is_closed, Task, LIMIT};
 
 // The script
@@ -653,20 +654,6 @@ enum State {
 
 use State::{Coming, Done, Open};
 
-#[derive(Clone, Copy, PartialEq)]
-enum Nature {
-    /// Is never done: a root, or a context without cancellation.
-    Endless,
-    /// Ends with its parents, by its own cancel function, by its deadline, or with its last handle.
-    Cancellable,
-    /// Has its parent's node.
-    Value,
-    /// Ends when the script says so, whatever handles there are.
-    Custom,
-    /// Ends with the one it wraps, whatever handles there are.
-    Wrapper,
-}
-
 /// A context: what the model has computed, and the script's handles.
 struct Vertex {
     /// The contexts that it keeps alive, and whose values it finds after its own.
@@ -686,6 +673,26 @@ struct Vertex {
     cancel: Option<CancelEither>,
     done: Option<Receiver<()>>,
     custom: Option<(Arc<Lever>, End)>,
+}
+
+impl reference::Vertex for Vertex {
+    type Name = u8;
+
+    fn parents(&self) -> &[usize] {
+        &self.parents
+    }
+
+    fn nature(&self) -> Nature {
+        self.nature
+    }
+
+    fn name(&self) -> Option<&u8> {
+        self.name.as_ref()
+    }
+
+    fn has_handle(&self) -> bool {
+        self.context.is_some() || self.cancel.is_some()
+    }
 }
 
 struct Function {
@@ -754,7 +761,7 @@ impl World {
     fn begin(&mut self) {
         self.before = Before {
             states: self.vertices.iter().map(|vertex| vertex.state).collect(),
-            held: self.held(),
+            held: reference::alive(&self.vertices),
         };
     }
 
@@ -1050,7 +1057,7 @@ impl World {
 
     fn plan_function(&mut self, a: usize, b: usize) -> Act {
         let (of, context) = self.context(a);
-        let on = self.node(of);
+        let on = reference::node(&self.vertices, of);
         let record: Arc<Record> = Arc::default();
         let number = self.functions.len();
         self.functions.push(Function {
@@ -1180,7 +1187,7 @@ impl World {
                 Made::Stopped(of, false) => refused.push(of),
             }
         }
-        let held = self.held();
+        let held = reference::alive(&self.vertices);
         for (of, held) in held.iter().enumerate() {
             if !held && self.vertices[of].nature == Nature::Cancellable {
                 self.end(of, CANCELED, Done);
@@ -1204,7 +1211,7 @@ impl World {
     /// Whether callbacks run: the context is done, or its last handle is dropped.
     fn over(&self, of: usize, state: State, held: &[bool]) -> State {
         match held[of] {
-            false if self.is_cancellable(of) => Done,
+            false if reference::is_cancellable(&self.vertices, of) => Done,
             _ => state,
         }
     }
@@ -1294,10 +1301,18 @@ impl World {
             return;
         };
         assert_eq!(ctx.deadline(), vertex.deadline, "the deadline of c{of}");
-        assert_eq!(ctx.is_cancellable(), self.is_cancellable(of), "c{of}");
+        assert_eq!(
+            ctx.is_cancellable(),
+            reference::is_cancellable(&self.vertices, of),
+            "c{of}"
+        );
         for name in 0..NAMES {
             let found = ctx.value(&Name(name)).map(|value| value.0);
-            assert_eq!(found, self.lookup(of, name), "value {name} of c{of}");
+            assert_eq!(
+                found,
+                reference::lookup(&self.vertices, of, &name),
+                "value {name} of c{of}"
+            );
         }
         if vertex.state == Coming {
             let all = vertex.more.iter().chain([&ctx]);
@@ -1335,27 +1350,6 @@ impl World {
         (vertex.ends, vertex.state) = (ends, Done);
     }
 
-    fn held(&self) -> Vec<bool> {
-        let mut held: Vec<bool> = self
-            .vertices
-            .iter()
-            .map(|vertex| vertex.context.is_some() || vertex.cancel.is_some())
-            .collect();
-        // Parents come first.
-        for of in (0..held.len())
-            .rev()
-            .filter(|&of| held[of])
-            .collect::<Vec<_>>()
-        {
-            let mut next = self.vertices[of].parents.clone();
-            while let Some(parent) = next.pop() {
-                held[parent] = true;
-                next.extend(&self.vertices[parent].parents);
-            }
-        }
-        held
-    }
-
     /// The contexts that are done when this one is.
     fn descendants(&self, of: usize) -> Vec<(Context, Arc<Vec<Context>>)> {
         let mut among = vec![false; self.vertices.len()];
@@ -1369,32 +1363,6 @@ impl World {
         all.filter(|(_, among)| *among)
             .filter_map(|(vertex, _)| Some((vertex.context.clone()?, vertex.more.clone())))
             .collect()
-    }
-
-    /// The node of a context: its own, or its parent's.
-    fn node(&self, of: usize) -> usize {
-        match self.vertices[of].nature {
-            Nature::Value => self.node(self.vertices[of].parents[0]),
-            _ => of,
-        }
-    }
-
-    fn is_cancellable(&self, of: usize) -> bool {
-        let it = &self.vertices[of];
-        match it.nature {
-            Nature::Endless => false,
-            Nature::Cancellable | Nature::Custom => true,
-            Nature::Value | Nature::Wrapper => self.is_cancellable(it.parents[0]),
-        }
-    }
-
-    fn lookup(&self, of: usize, name: u8) -> Option<usize> {
-        let it = &self.vertices[of];
-        if it.name == Some(name) {
-            return Some(of);
-        }
-        let mut parents = it.parents.iter();
-        parents.find_map(|&parent| self.lookup(parent, name))
     }
 }
 
