@@ -587,7 +587,7 @@ impl World {
         });
     }
 
-    fn say(&mut self, step: String) {
+    fn report(&mut self, step: String) {
         self.trace.push(step);
     }
 
@@ -630,14 +630,14 @@ impl World {
             Op::Wrap(pick, shell) => self.wrap(*pick, shell),
             Op::Listen(pick) => {
                 let (of, context) = self.context(*pick);
-                self.say(format!("c{of}.done()"));
+                self.report(format!("c{of}.done()"));
                 self.real[of].done = Some(context.done());
             }
             Op::Cancel(pick) => self.cancel(*pick, false),
             Op::CancelBecause(pick) => self.cancel(*pick, true),
             Op::Guard(pick) => {
                 if let Some(of) = self.pick(*pick, |real| real.cancel.is_some()) {
-                    self.say(format!("drop(cancel{of}.drop_guard())"));
+                    self.report(format!("drop(cancel{of}.drop_guard())"));
                     self.model.end(of, CANCELED);
                     self.model.vertices[of].cancel = false;
                     match self.real[of].cancel.take().expect("just picked") {
@@ -649,7 +649,7 @@ impl World {
             Op::DropContext(pick) => {
                 let (of, context) = self.context(*pick);
                 if of >= 2 {
-                    self.say(format!("drop(c{of})"));
+                    self.report(format!("drop(c{of})"));
                     self.model.vertices[of].context = false;
                     self.real[of].context = None;
                     drop(context);
@@ -657,7 +657,7 @@ impl World {
             }
             Op::DropCancel(pick) => {
                 if let Some(of) = self.pick(*pick, |real| real.cancel.is_some()) {
-                    self.say(format!("drop(cancel{of})"));
+                    self.report(format!("drop(cancel{of})"));
                     self.model.vertices[of].cancel = false;
                     self.real[of].cancel = None;
                 }
@@ -669,7 +669,7 @@ impl World {
             }
             Op::DropAfterFunc(pick) => {
                 if let Some(of) = self.after_func(*pick) {
-                    self.say(format!("drop(f{of})"));
+                    self.report(format!("drop(f{of})"));
                     self.registered[of].handle = None;
                 }
             }
@@ -690,7 +690,7 @@ impl World {
                 .or(real.context.as_ref().map(Context::done));
         }
         self.compare()?;
-        self.say("drop everything".into());
+        self.report("drop everything".into());
         for (real, vertex) in self.real.iter_mut().zip(&mut self.model.vertices) {
             (real.context, real.cancel) = (None, None);
             (vertex.context, vertex.cancel) = (false, false);
@@ -705,20 +705,20 @@ impl World {
             How::Cancel => {
                 let (context, cancel) = parent.with_cancel();
                 let new = self.model.child(of, Nature::Cancellable, ".WithCancel");
-                self.say(format!("(c{new}, cancel{new}) = c{of}.with_cancel()"));
+                self.report(format!("(c{new}, cancel{new}) = c{of}.with_cancel()"));
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
             }
             How::CancelCause => {
                 let (context, cancel) = parent.with_cancel_cause();
                 let new = self.model.child(of, Nature::Cancellable, ".WithCancel");
-                self.say(format!("(c{new}, cancel{new}) = c{of}.with_cancel_cause()"));
+                self.report(format!("(c{new}, cancel{new}) = c{of}.with_cancel_cause()"));
                 self.enter(new, context, Some(Cancel::Because(cancel)));
             }
             How::Deadline(when) => {
                 let at = self.when(of, *when);
                 let (context, cancel) = parent.with_deadline(at);
                 let new = self.deadline(of, at, None);
-                self.say(format!(
+                self.report(format!(
                     "(c{new}, cancel{new}) = c{of}.with_deadline({when:?})"
                 ));
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
@@ -728,7 +728,7 @@ impl World {
                 let (number, cause) = self.give_cause();
                 let (context, cancel) = parent.with_deadline_cause(at, cause);
                 let new = self.deadline(of, at, Some(number));
-                self.say(format!(
+                self.report(format!(
                     "(c{new}, cancel{new}) = c{of}.with_deadline_cause({when:?}, cause {number})"
                 ));
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
@@ -736,7 +736,7 @@ impl World {
             How::TimeoutMax => {
                 let (context, cancel) = parent.with_timeout(Duration::MAX);
                 let new = self.model.child(of, Nature::Cancellable, ".WithCancel");
-                self.say(format!("(c{new}, cancel{new}) = c{of}.with_timeout(MAX)"));
+                self.report(format!("(c{new}, cancel{new}) = c{of}.with_timeout(MAX)"));
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
             }
             How::TimeoutZero => {
@@ -752,7 +752,7 @@ impl World {
                     }
                 }
                 let new = self.model.deadline(of, at, Some(None));
-                self.say(format!("(c{new}, cancel{new}) = c{of}.with_timeout(ZERO)"));
+                self.report(format!("(c{new}, cancel{new}) = c{of}.with_timeout(ZERO)"));
                 self.enter(new, context, Some(Cancel::Plain(cancel)));
             }
             How::Soon => {
@@ -766,7 +766,7 @@ impl World {
                     let end = (Error::DeadlineExceeded, Some(number));
                     self.model.end(new, end);
                 }
-                self.say(format!(
+                self.report(format!(
                     "(c{new}, cancel{new}) = c{of}.with_deadline_cause(soon, cause {number}), \
                      (c{under}, cancel{under}) = c{new}.with_cancel()"
                 ));
@@ -790,12 +790,12 @@ impl World {
                 let step = format!(".WithValue({key}, usize)");
                 let new = self.model.child(of, Nature::Value, &step);
                 self.model.vertices[new].value = Some(*tag);
-                self.say(format!("c{new} = c{of}.with_value({tag:?}, {new})"));
+                self.report(format!("c{new} = c{of}.with_value({tag:?}, {new})"));
                 self.enter(new, context, None);
             }
             How::WithoutCancel => {
                 let new = self.model.child(of, Nature::Endless, ".WithoutCancel");
-                self.say(format!("c{new} = c{of}.without_cancel()"));
+                self.report(format!("c{new} = c{of}.without_cancel()"));
                 self.enter(new, parent.without_cancel(), None);
             }
         }
@@ -826,7 +826,7 @@ impl World {
         let texts = [a, b].map(|of| &self.model.vertices[of].text);
         let text = format!("{}.Merge({})", texts[0], texts[1]);
         let new = self.model.add(&[a, b], Nature::Cancellable, text);
-        self.say(format!("(c{new}, cancel{new}) = c{a}.merge(&c{b})"));
+        self.report(format!("(c{new}, cancel{new}) = c{a}.merge(&c{b})"));
         self.enter(new, context, Some(Cancel::Plain(cancel)));
     }
 
@@ -867,7 +867,7 @@ impl World {
         let new = self.model.add(&[], nature, format!("outsider-{number}"));
         self.model.vertices[new].value = foreign.value;
         self.model.vertices[new].deadline = deadline;
-        self.say(format!("c{new} = custom({foreign:?}, cause {cause:?})"));
+        self.report(format!("c{new} = custom({foreign:?}, cause {cause:?})"));
         self.enter(new, context, None);
         self.real[new].custom = (nature == Nature::Custom).then(|| Custom {
             lever,
@@ -898,7 +898,7 @@ impl World {
             lever: None,
             wrapped: Some(inner),
         });
-        self.say(format!("c{new} = custom({shell:?} around c{of})"));
+        self.report(format!("c{new} = custom({shell:?} around c{of})"));
         self.enter(new, context, None);
     }
 
@@ -907,7 +907,7 @@ impl World {
         let Some(of) = self.pick(pick, is_open) else {
             return;
         };
-        self.say(format!("close c{of}"));
+        self.report(format!("close c{of}"));
         let custom = self.real[of].custom.as_mut().expect("just picked");
         custom.is_closed = true;
         custom.lever.close();
@@ -922,7 +922,7 @@ impl World {
         let takes_cause = matches!(self.real[of].cancel, Some(Cancel::Because(_)));
         let given = (because && takes_cause).then(|| self.give_cause());
         let number = given.as_ref().map(|(number, _)| *number);
-        self.say(format!("cancel{of}.cancel({number:?})"));
+        self.report(format!("cancel{of}.cancel({number:?})"));
         self.model.end(of, (Error::Canceled, number));
         match (self.real[of].cancel.as_ref().expect("just picked"), given) {
             (Cancel::Plain(cancel), _) => cancel.cancel(),
@@ -947,7 +947,7 @@ impl World {
             on: of,
             stage: Stage::Waiting,
         });
-        self.say(format!("f{} = c{of}.after_func()", self.registered.len()));
+        self.report(format!("f{} = c{of}.after_func()", self.registered.len()));
         self.registered.push(Registered {
             handle: Some(handle),
             ran,
@@ -964,7 +964,7 @@ impl World {
         let Some(of) = self.after_func(pick) else {
             return Ok(());
         };
-        self.say(format!("f{of}.{name}()"));
+        self.report(format!("f{of}.{name}()"));
         let handle = self.registered[of].handle.as_ref().expect("just picked");
         let stopped = stop(handle);
         let stage = &mut self.model.callbacks[of].stage;

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
 use go_context::{CancelFunc, Context, CustomContext, Error};
-use support::process::{child_variant, say};
+use support::process::{child_variant, report};
 use support::{test_name, HOUR};
+
+/// Ends the process, or returns to let the test end it.
+type End = fn(&Context, &CancelFunc);
 
 #[test]
 fn exit_code_is_kept_with_pending_timers() {
-    let ends: [(&str, fn(&Context, &CancelFunc), i32); 6] = [
+    let ends: [(&str, End, i32); 6] = [
         ("return", |_, _| {}, 0),
         ("exit", |_, _| exit(7), 7),
         ("exit in a callback", exit_in_a_callback, 8),
@@ -31,7 +34,7 @@ fn exit_code_is_kept_with_pending_timers() {
             let (_, end, _) = ends.iter().find(|(other, ..)| *other == how).unwrap();
             leave_all_pending();
             let (ctx, cancel) = Context::background().with_cancel();
-            say("all is pending");
+            report("all is pending");
             end(&ctx, &cancel);
         });
         let Some(mut process) = process else { return };

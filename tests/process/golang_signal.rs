@@ -10,7 +10,7 @@ use go_context::crossbeam_channel::{select, tick, TryRecvError};
 use go_context::signal::{NotifyContext, Received, SIGHUP, SIGINT, SIGTERM};
 use go_context::{Cause, Context, Error};
 use rustix::process::Signal;
-use support::process::{child, child_of, in_child, kill_self, say};
+use support::process::{child, child_of, in_child, kill_self, report};
 use support::{test_name, LIMIT};
 
 /// As in Go: the signal is caught until `stop`.
@@ -46,7 +46,7 @@ fn notifications(signals: usize) {
         ctx.cause().unwrap().to_string(),
         "interrupt signal received"
     );
-    say("received SIGINT");
+    report("received SIGINT");
     // The other signals may take a while.
     thread::sleep(Duration::from_millis(100));
 }
@@ -167,9 +167,9 @@ fn example_notify_context() {
         let (ctx, stop) = notify(&[SIGINT]).start(&Context::background()).unwrap();
         kill_self(Signal::INT);
         select! {
-            recv(tick(LIMIT)) -> _ => say("ready"),
+            recv(tick(LIMIT)) -> _ => report("ready"),
             recv(ctx.done()) -> _ => {
-                say(&ctx.err().unwrap().to_string());
+                report(&ctx.err().unwrap().to_string());
                 stop.stop();
             }
         }

@@ -407,7 +407,7 @@ fn spawn_refused_is_error_that_cancels_scope() {
 fn notify_start_refused_is_error_and_catches_none() {
     use go_context::signal::{NotifyContext, SIGTERM};
     use rustix::process::Signal;
-    use support::process::{kill_self, say};
+    use support::process::{kill_self, report};
 
     let large_stacks = ["env", &format!("RUST_MIN_STACK={STACK}")];
     let process = child_of(&large_stacks, test_name!(), || {
@@ -423,7 +423,7 @@ fn notify_start_refused_is_error_and_catches_none() {
         drop(stop);
         let refusal = Refusal::begin();
         assert!(notify.start(&Context::background()).is_err());
-        say("refused");
+        report("refused");
         kill_self(Signal::TERM);
         ctx.without_cancel().wait();
         drop(refusal);

@@ -20,7 +20,7 @@ use go_context::signal::{
 use go_context::{Context, CustomContext, Error, Key};
 use rustix::process::Signal;
 use signal_hook::low_level::raise;
-use support::process::{child, child_of, in_child, kill_self, say, wait_for_word};
+use support::process::{child, child_of, in_child, kill_self, report, wait_for_go_on};
 use support::threads::thread_names;
 use support::{test_name, wait_until, LIMIT};
 
@@ -64,13 +64,13 @@ fn signal_wakes_all_waiters() {
                 }
             });
             let sleeps = s.spawn(|| grandchild.sleep(LIMIT));
-            say("ready");
+            report("ready");
             assert_eq!(waits.join().unwrap(), Error::Canceled);
             assert_eq!(selects.join().unwrap(), Some(Error::Canceled));
             assert_eq!(sleeps.join().unwrap(), Err(Error::Canceled));
         });
         assert_eq!(received(&ctx), SIGTERM);
-        say(&grandchild.cause().unwrap().to_string());
+        report(&grandchild.cause().unwrap().to_string());
     });
     let Some(mut process) = process else { return };
     process.expect("ready");
@@ -83,10 +83,10 @@ fn signal_wakes_all_waiters() {
 fn second_signal_kills() {
     let process = child(test_name!(), || {
         let (ctx, _stop) = NotifyContext::new().start(&Context::background()).unwrap();
-        say("ready");
+        report("ready");
         ctx.wait();
-        say(&ctx.cause().unwrap().to_string());
-        wait_for_word();
+        report(&ctx.cause().unwrap().to_string());
+        wait_for_go_on();
     });
     let Some(mut process) = process else { return };
     process.expect("ready");
@@ -108,7 +108,7 @@ fn next_signal_kills_once_context_is_done() {
                 s.spawn(|| {
                     while ctx.err().is_none() {}
                     raise(SIGTERM).unwrap();
-                    say("alive");
+                    report("alive");
                 });
                 raise(SIGINT).unwrap();
             });
@@ -122,11 +122,11 @@ fn next_signal_kills_once_context_is_done() {
 fn keep_catching_ignores_later_signals() {
     let process = child(test_name!(), || {
         let (ctx, stop) = start_to_keep(&[SIGINT, SIGTERM]);
-        say("ready");
+        report("ready");
         ctx.wait();
         assert_eq!(received(&ctx), SIGINT);
-        say("done");
-        wait_for_word();
+        report("done");
+        wait_for_go_on();
         // More than fit into the socket, if they were not read.
         for _ in 0..2000 {
             raise(SIGINT).unwrap();
@@ -134,8 +134,8 @@ fn keep_catching_ignores_later_signals() {
         assert_eq!(received(&ctx), SIGINT);
         stop.stop();
         assert_eq!(received(&ctx), SIGINT);
-        say("stopped");
-        wait_for_word();
+        report("stopped");
+        wait_for_go_on();
     });
     let Some(mut process) = process else { return };
     process.expect("ready");
@@ -163,8 +163,8 @@ fn stop_restores_default() {
             assert_no_cause(&ctx);
             assert_no_cause(&kept);
             stop.stop();
-            say("stopped");
-            wait_for_word();
+            report("stopped");
+            wait_for_go_on();
         });
         let Some(mut process) = process else { return };
         process.expect("stopped");
@@ -228,7 +228,7 @@ fn default_action_returns_after_last_stop() {
         raise(SIGINT).unwrap();
         fourth.wait();
         stop_fourth.stop();
-        say("over");
+        report("over");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -243,7 +243,7 @@ fn one_signal_is_released_while_other_is_caught() {
         let (_one, _stop_one) = start_to_keep(&[SIGINT]);
         stop_both.stop();
         raise(SIGINT).unwrap();
-        say("alive");
+        report("alive");
         raise(SIGTERM).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -266,7 +266,7 @@ fn notify_contexts_follow_each_other() {
                 assert_eq!(received(&ctx), signal);
             }
         }
-        say("over");
+        report("over");
         raise(SIGUSR1).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -285,7 +285,7 @@ fn signal_kills_after_parent_cancel() {
         assert_eq!(ctx.err(), Some(Error::Canceled));
         assert_eq!(ctx.cause().unwrap().to_string(), "closing time");
         wait_until("the files are closed", || file_count() == files);
-        say("over");
+        report("over");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -303,7 +303,7 @@ fn parent_deadline_ends_notify_context() {
         assert_eq!(ctx.deadline(), parent.deadline());
         assert_eq!(ctx.wait(), Error::DeadlineExceeded);
         wait_until("the files are closed", || file_count() == files);
-        say("over");
+        report("over");
         raise(SIGTERM).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -319,7 +319,7 @@ fn start_on_done_parent_catches_nothing() {
         let (ctx, _stop) = NotifyContext::new().start(&parent).unwrap();
         assert_eq!(ctx.err(), Some(Error::Canceled));
         assert_eq!(ctx.cause().unwrap().to_string(), "closing time");
-        say("over");
+        report("over");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -341,7 +341,7 @@ fn keep_catching_catches_after_parent_cancel() {
         stop_after.stop();
         assert_no_cause(&before);
         assert_no_cause(&after);
-        say("over");
+        report("over");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -364,7 +364,7 @@ fn ignored_signal_is_ignored_again_after_stop() {
             stop.stop();
             raise(SIGHUP).unwrap();
         }
-        say("alive");
+        report("alive");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -403,7 +403,7 @@ fn real_time_signal_exits_with_status() {
         assert_eq!(ctx.to_string(), text);
         raise(SIGNAL).unwrap();
         ctx.wait();
-        say(&ctx.cause().unwrap().to_string());
+        report(&ctx.cause().unwrap().to_string());
         raise(SIGNAL).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -437,7 +437,7 @@ fn start_with_uncatchable_signal_is_error() {
         }
         assert_refused(&[], "there are no signals to catch");
         assert_eq!(file_count(), files);
-        say("refused");
+        report("refused");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -475,7 +475,7 @@ fn start_without_file_descriptors_is_error() {
         raise(SIGHUP).unwrap();
         raise(SIGTERM).unwrap();
         ctx.wait();
-        say("refused");
+        report("refused");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -505,7 +505,7 @@ fn start_with_panicking_parent_catches_nothing() {
         let parent = Context::custom(Refuses(done));
         let start = || NotifyContext::new().start(&parent).map(drop);
         assert!(panic::catch_unwind(start).is_err());
-        say("panicked");
+        report("panicked");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -521,7 +521,7 @@ fn signal_listed_twice_counts_once() {
         assert_eq!(ctx.to_string(), text);
         raise(SIGINT).unwrap();
         ctx.wait();
-        say("done");
+        report("done");
         raise(SIGINT).unwrap();
     });
     let Some(mut process) = process else { return };
@@ -624,7 +624,7 @@ fn notify_context_has_one_thread_and_few_files() {
         assert_eq!(file_count(), before);
         // Nor did it take threads for callbacks.
         assert_eq!(count("go-ctx-callback"), 0);
-        say("over");
+        report("over");
         raise(SIGTERM).unwrap();
     });
     let Some(mut process) = process else { return };

@@ -85,9 +85,9 @@ fn run_again(
     role: impl FnOnce(&str),
 ) -> Option<Process> {
     if env::var_os(ROLE).is_some_and(|role| role == test) {
-        say(BEGUN);
+        report(BEGUN);
         role(&env::var(VARIANT).unwrap());
-        say(ENDED);
+        report(ENDED);
         return None;
     }
     let executable = env::current_exe().unwrap();
@@ -105,16 +105,16 @@ fn run_again(
         .env(VARIANT, variant);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let (tell, said) = channel();
+    let (sender, reports) = channel();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
-            if let Some((_, said)) = line.split_once(MARK) {
-                let _ = tell.send(said.to_string());
+            if let Some((_, report)) = line.split_once(MARK) {
+                let _ = sender.send(report.to_string());
             }
         }
     });
-    let mut process = Process { child, said };
+    let mut process = Process { child, reports };
     process.expect(BEGUN);
     Some(process)
 }
@@ -156,22 +156,22 @@ pub fn one_at_a_time() -> MutexGuard<'static, ()> {
 
 pub struct Process {
     child: std::process::Child,
-    said: Receiver<String>,
+    reports: Receiver<String>,
 }
 
 impl Process {
     /// Returns the next report of the child.
     #[track_caller]
-    pub fn says(&mut self) -> String {
-        match self.said.recv_timeout(CHILD_LIMIT) {
-            Ok(said) => said,
-            Err(_) => panic!("it says nothing more: {:?}", self.child.try_wait()),
+    pub fn next_report(&mut self) -> String {
+        match self.reports.recv_timeout(CHILD_LIMIT) {
+            Ok(report) => report,
+            Err(_) => panic!("it reports nothing more: {:?}", self.child.try_wait()),
         }
     }
 
     #[track_caller]
     pub fn expect(&mut self, text: &str) {
-        assert_eq!(self.says(), text);
+        assert_eq!(self.next_report(), text);
     }
 
     #[cfg(unix)]
@@ -180,7 +180,7 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Makes the child continue from [`wait_for_word`].
+    /// Makes the child continue from [`wait_for_go_on`].
     pub fn go_on(&mut self) {
         writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
     }
@@ -211,7 +211,7 @@ impl Process {
     pub fn is_killed(&mut self, signal: Signal) {
         let status = self.status();
         assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
-        let more = self.said.recv_timeout(CHILD_LIMIT);
+        let more = self.reports.recv_timeout(CHILD_LIMIT);
         assert!(more.is_err(), "{more:?}");
     }
 
@@ -229,7 +229,7 @@ impl Drop for Process {
 }
 
 /// Reports something to the test.
-pub fn say(text: &str) {
+pub fn report(text: &str) {
     // Past the test harness, which captures what is printed, and after what it has printed.
     let mut stdout = io::stdout().lock();
     write!(stdout, "\n{MARK}{text}\n").unwrap();
@@ -237,7 +237,7 @@ pub fn say(text: &str) {
 }
 
 /// Waits for the test to call [`Process::go_on`].
-pub fn wait_for_word() {
+pub fn wait_for_go_on() {
     assert_ne!(io::stdin().read_line(&mut String::new()).unwrap(), 0);
 }
 

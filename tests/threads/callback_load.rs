@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use go_context::crossbeam_channel::{bounded, unbounded, Receiver};
 use go_context::{CancelFunc, Context};
-use support::process::{child, in_child_alone, one_at_a_time, say};
+use support::process::{child, in_child_alone, one_at_a_time, report};
 use support::threads::thread_count;
 use support::{test_name, LIMIT};
 
@@ -32,10 +32,10 @@ fn few_threads<T>(test: &str, work: impl Fn(Arc<dyn Fn() + Send + Sync>) -> T) {
     let limit = 16 * cores() + 1;
     let mut peaks = Vec::new();
     while peaks.len() < ROUNDS {
-        let Some(mut process) = child(test, || say(&peak(&work).to_string())) else {
+        let Some(mut process) = child(test, || report(&peak(&work).to_string())) else {
             return;
         };
-        let peak = process.says().parse::<usize>().unwrap();
+        let peak = process.next_report().parse::<usize>().unwrap();
         process.ends();
         if peak <= limit {
             return;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver};
 use go_context::{CancelFunc, Context, Error};
-use support::process::{child, in_child_alone, one_at_a_time, say};
+use support::process::{child, in_child_alone, one_at_a_time, report};
 use support::{assert_closes, is_open, test_name, LIMIT};
 
 const CHILDREN: usize = 100_000;
@@ -118,11 +118,11 @@ fn timer_runs_50000_after_funcs_on_few_threads() {
     // Other processes may keep the threads from running for a while, which to the pool is no different
     // from callbacks that block. So the best of some rounds counts.
     while seen.len() < 8 {
-        let Some(mut process) = child(test_name!(), || say(&run_at_one_deadline().to_string()))
+        let Some(mut process) = child(test_name!(), || report(&run_at_one_deadline().to_string()))
         else {
             return;
         };
-        let threads = process.says().parse::<usize>().unwrap();
+        let threads = process.next_report().parse::<usize>().unwrap();
         process.ends();
         if threads <= limit {
             return;
