@@ -103,7 +103,8 @@ fn run_again(
         .args(["--exact", test, "--nocapture"])
         .env(ROLE, test)
         .env(VARIANT, variant);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let (sender, reports) = channel();
     let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -113,6 +114,14 @@ fn run_again(
                 let _ = sender.send(report.to_string());
             }
         }
+    });
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    thread::spawn(move || {
+        // So that the harness captures it, and shows it if the test fails.
+        stderr
+            .lines()
+            .map_while(Result::ok)
+            .for_each(|line| eprintln!("{line}"));
     });
     let mut process = Process { child, reports };
     process.expect(BEGUN);
