@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::runtime::sync::{Arc, Weak};
-use crate::runtime::timer::Task;
+use crate::runtime::Task;
 use crate::tree::{Callback, Node};
 
 /// Stops a callback that was registered with [`Context::after_func`](crate::Context::after_func).

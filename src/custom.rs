@@ -9,8 +9,8 @@ use crossbeam_channel::Receiver;
 use crate::context::Context;
 use crate::error::{Cause, Error};
 use crate::runtime::sync::Arc;
-use crate::runtime::timer::Task;
 use crate::runtime::unwind::{drop_nested, FirstPanic};
+use crate::runtime::Task;
 use crate::tree::{External, ExternalSource, Node};
 use crate::value::{Answer, Key, KeyTypeFilter, Meta, Query, SearchStep, ValueNode, Values};
 

@@ -509,7 +509,7 @@ where
     if let Some(payload) = state.panic {
         // A panic here must not prevent the first one from being resumed.
         for err in state.errors {
-            unwind::catch_and_report(|| drop(err));
+            unwind::swallow_panic(|| drop(err));
         }
         resume_unwind(payload);
     }
@@ -613,13 +613,13 @@ impl<E> Group<E> {
         };
         let mut later = None;
         // Only the recorded panic is resumed, not those that this leads to.
-        unwind::catch_and_report(|| {
+        unwind::swallow_panic(|| {
             self.cancel_group(text, |state| match state.panic {
                 Some(_) => later = Some(payload),
                 None => state.panic = Some(payload),
             });
         });
-        unwind::catch_and_report(|| drop(later));
+        unwind::swallow_panic(|| drop(later));
     }
 
     fn has_failed(&self) -> bool {

@@ -18,3 +18,6 @@ pub(crate) mod unwind;
 pub(crate) mod watcher;
 #[cfg(any(test, not(model)))]
 pub(crate) mod workers;
+
+// The pool is a static of `timer`, because the timer thread ticks it.
+pub(crate) use self::timer::{run_on_pool, run_on_pool_first, Task};

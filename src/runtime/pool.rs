@@ -78,7 +78,7 @@ impl Pool {
     fn work(&self) {
         let mut is_idle = true;
         while let Some(task) = self.next_task(is_idle) {
-            unwind::catch_and_report(task);
+            unwind::swallow_panic(task);
             (self.after_task)();
             is_idle = false;
         }

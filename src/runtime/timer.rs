@@ -17,6 +17,7 @@ use super::timer_queue::TimerQueues;
 pub(crate) use super::timer_queue::{Inserted, TimerId};
 use super::timestamp::Timestamp;
 use super::unwind;
+use super::workers::RETRY;
 
 pub(crate) use super::pool::Task;
 
@@ -56,9 +57,6 @@ struct Timers {
 /// Whether the thread is being started, or the system has refused it.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// How long to wait before the system is asked again for a thread that it has refused.
-const RETRY: Duration = Duration::from_millis(10);
-
 /// How many timers the thread takes out at once. If there are as many, the pool expires them.
 const BATCH: usize = 256;
 
@@ -88,14 +86,14 @@ pub(crate) fn remove(id: TimerId) {
 
 /// Hands tasks over to the threads for callbacks.
 #[inline]
-pub(crate) fn hand_over(tasks: Vec<Task>) {
+pub(crate) fn run_on_pool(tasks: Vec<Task>) {
     if !tasks.is_empty() {
         POOL.hand_over(tasks);
     }
 }
 
 /// Hands over work of the crate's own, ahead of all tasks.
-pub(crate) fn hand_over_first(work: Task) {
+pub(crate) fn run_on_pool_first(work: Task) {
     POOL.hand_over_first(work);
 }
 
@@ -158,7 +156,7 @@ fn run() {
         let tick = Lazy::get(&POOL).and_then(|pool| pool.tick(now));
         match due.len() {
             0 => sleep.until_next(&TIMERS, tick),
-            BATCH => hand_over_first(Box::new(|| expire(due))),
+            BATCH => run_on_pool_first(Box::new(|| expire(due))),
             _ => expire(due),
         }
     }
@@ -167,9 +165,9 @@ fn run() {
 fn expire(due: Vec<Timer>) {
     let (mut steps, mut rest) = (BATCH_STEPS, Vec::new());
     for timer in due.iter().filter_map(Weak::upgrade) {
-        unwind::catch_and_report(|| timer.expire(&mut steps, &mut rest));
+        unwind::swallow_panic(|| timer.expire(&mut steps, &mut rest));
     }
-    hand_over(rest);
+    run_on_pool(rest);
 }
 
 /// How the thread sleeps: it wakes a little early and spins for the last moments, because a sleeping

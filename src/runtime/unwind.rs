@@ -7,7 +7,7 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::thread;
 
 /// Runs `f` and swallows its panic, which the panic hook has reported by then.
-pub(crate) fn catch_and_report(f: impl FnOnce()) {
+pub(crate) fn swallow_panic(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
         discard(payload);
     }

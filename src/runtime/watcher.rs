@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{after, never, select_biased, Receiver};
 
-use super::timer;
+use super::run_on_pool;
 
 /// How long a thread stays after its context has lost its last child.
 const LINGER: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ pub(crate) fn start(
     // Not one of the threads for callbacks, of which there is only a limited number.
     let thread = thread::Builder::new().name("go-ctx-watch".into());
     if thread.spawn(wait.clone()).is_err() {
-        timer::hand_over(vec![Box::new(wait)]);
+        run_on_pool(vec![Box::new(wait)]);
     }
 }
 

@@ -16,13 +16,13 @@ const MAX_THREADS: usize = 8192;
 const TICK: Duration = Duration::from_millis(1);
 
 /// How long after the system has refused a thread it is asked for one again.
-const RETRY: Duration = Duration::from_millis(10);
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 /// How many tasks each thread takes in a tick at least, if the queue counts as moving.
 const MOVING: usize = 8;
 
 /// How many threads a tick adds at most. The thread that ticks starts them.
-const MAX_STEP: usize = 16;
+const MAX_GROWTH: usize = 16;
 
 #[derive(Default)]
 pub(crate) struct Workers {
@@ -38,7 +38,7 @@ pub(crate) struct Workers {
     /// Tasks taken since the last tick by threads that had just run another one.
     taken: usize,
     /// How many threads the last tick added.
-    step: usize,
+    growth: usize,
     /// Whether the system has refused a thread since the last tick.
     refused: bool,
 }
@@ -62,7 +62,7 @@ impl Workers {
     /// Counts tasks handed over.
     pub(crate) fn add_tasks(&mut self, tasks: usize) -> Next {
         self.tasks += tasks;
-        let start = usize::from(self.lacking() > 0 && self.threads < self.cores);
+        let start = usize::from(self.unserved() > 0 && self.threads < self.cores);
         self.add_threads(start);
         let begin_ticks = self.begin_ticks();
         Next { start, begin_ticks }
@@ -100,7 +100,7 @@ impl Workers {
     /// Adds threads if tasks are left over and the queue does not move. Returns how many to start, and
     /// when to call it again; `None` if no tasks are left over, until ticks begin again.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<(usize, Instant)> {
-        if !self.ticking || self.lacking() == 0 {
+        if !self.ticking || self.unserved() == 0 {
             self.ticking = false;
             return None;
         }
@@ -110,12 +110,12 @@ impl Workers {
             _ => self.last_tick = Some(now),
         }
         let is_moving = self.taken >= MOVING * self.threads.clamp(1, self.cores);
-        self.step = match is_moving {
+        self.growth = match is_moving {
             true => usize::from(self.threads < self.cores),
-            false => (2 * self.step).clamp(1, MAX_STEP),
+            false => (2 * self.growth).clamp(1, MAX_GROWTH),
         };
         let room = MAX_THREADS.saturating_sub(self.threads);
-        let start = self.step.min(self.lacking()).min(room);
+        let start = self.growth.min(self.unserved()).min(room);
         self.add_threads(start);
         self.taken = 0;
         self.refused = false;
@@ -123,7 +123,7 @@ impl Workers {
     }
 
     /// Returns how many tasks have no idle thread.
-    fn lacking(&self) -> usize {
+    fn unserved(&self) -> usize {
         self.tasks.saturating_sub(self.idle)
     }
 
@@ -133,10 +133,10 @@ impl Workers {
     }
 
     fn begin_ticks(&mut self) -> bool {
-        let begin = !self.ticking && self.lacking() > 0;
+        let begin = !self.ticking && self.unserved() > 0;
         if begin {
             self.ticking = true;
-            self.step = 0;
+            self.growth = 0;
             self.taken = 0;
         }
         begin
@@ -178,7 +178,7 @@ mod tests {
         while blocked < 1000 {
             now += TICK;
             let (started, next) = workers.tick(now).unwrap();
-            assert!((1..=MAX_STEP).contains(&started));
+            assert!((1..=MAX_GROWTH).contains(&started));
             assert_eq!(next, now + TICK);
             (0..started).for_each(|_| workers.take_task(true));
             blocked += started;

@@ -15,7 +15,7 @@ use crate::runtime::unwind::{drop_nested, FirstPanic};
 impl Drop for Node {
     #[inline]
     fn drop(&mut self) {
-        if self.parent.is_some() || !self.owns_only_parent() {
+        if self.parent.is_some() || self.needs_teardown() {
             self.drop_chain();
         }
     }
@@ -32,24 +32,24 @@ impl Node {
         panics.resume();
     }
 
-    /// Returns whether the node is in no table, and owns nothing that needs more than to be freed.
-    fn owns_only_parent(&self) -> bool {
-        let is_left = match self.phase.load() {
-            Phase::Unregistered => true,
-            Phase::Done(_) => !self.slot.is_set(),
-            Phase::Open | Phase::Closing(_) => !self.is_cancellable(),
+    /// Returns whether the node has to be closed or unlinked, or its own drop may run user code.
+    fn needs_teardown(&self) -> bool {
+        let is_registered = match self.phase.load() {
+            Phase::Unregistered => false,
+            Phase::Done(_) => self.slot.is_set(),
+            Phase::Open | Phase::Closing(_) => self.is_cancellable(),
         };
-        is_left && self.is_plain()
+        is_registered || self.drop_may_run_user_code()
     }
 
-    /// Returns whether nothing in it but the parent may run code of the user's when it is dropped.
-    pub(super) fn is_plain(&self) -> bool {
-        self.extra.get().is_none()
+    /// Returns whether dropping the node may run user code, even if its parent stays alive.
+    pub(super) fn drop_may_run_user_code(&self) -> bool {
+        self.extra.get().is_some()
     }
 
     /// Ends a node that has no handle left. Returns its parent, for the caller to drop.
     fn teardown(&mut self, panics: &mut FirstPanic) -> Option<Arc<Node>> {
-        if self.owns_only_parent() {
+        if !self.needs_teardown() {
             return self.parent.take();
         }
         let mut deferred = Deferred::default();

@@ -5,7 +5,7 @@ use std::mem;
 use super::children::ChildSlot;
 use crate::runtime::sync::thread::{self, ThreadId};
 use crate::runtime::sync::{Arc, Condvar, Mutex};
-use crate::runtime::timer::Task;
+use crate::runtime::Task;
 
 pub(crate) struct Callback {
     stage: Mutex<Stage>,

@@ -39,7 +39,7 @@ const IS_SHARDED: u32 = 1 << 31;
 const INDEX_BITS: u32 = 25;
 
 /// How many slots the table of a shard has at most. Further children go into the node's own table.
-pub(crate) const MOST_IN_SHARD: usize = (1 << INDEX_BITS) - 1;
+pub(crate) const MAX_SHARD_SLOTS: usize = (1 << INDEX_BITS) - 1;
 
 impl Default for ChildSlot {
     fn default() -> Self {

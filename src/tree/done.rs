@@ -65,7 +65,7 @@ impl DoneChannels {
     }
 
     /// Returns whether several threads have asked, so that closing takes a while.
-    pub(crate) fn are_many(&self) -> bool {
+    pub(crate) fn has_several(&self) -> bool {
         self.others.get().is_some()
     }
 

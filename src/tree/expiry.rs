@@ -6,10 +6,10 @@ use super::phase::{CauseIn, End};
 use super::propagate::Propagation;
 use super::{Kind, Node, State};
 use crate::error::Error;
-use crate::runtime::slab;
 use crate::runtime::sync::{Arc, Weak};
-use crate::runtime::timer::{self, Inserted, OnExpire, Task, TimerId};
+use crate::runtime::timer::{self, Inserted, OnExpire, TimerId};
 use crate::runtime::timestamp::Timestamp;
+use crate::runtime::{run_on_pool_first, slab, Task};
 
 impl Node {
     /// Adds the timer of a node that has just been registered, under the node's lock: so a claim,
@@ -24,11 +24,11 @@ impl Node {
     }
 
     /// Returns whether the node has a deadline of its own that has passed.
-    pub(super) fn is_past(&self) -> bool {
+    pub(super) fn deadline_passed(&self) -> bool {
         self.kind == Kind::Deadline && self.deadline <= Timestamp::now()
     }
 
-    pub(super) fn expired(&self) -> End {
+    pub(super) fn deadline_end(&self) -> End {
         End {
             error: Error::DeadlineExceeded,
             cause: match self.extra.get() {
@@ -53,12 +53,12 @@ impl State {
 
 impl OnExpire for Node {
     fn expire(self: Arc<Self>, steps: &mut u32, rest: &mut Vec<Task>) {
-        let end = self.expired();
+        let end = self.deadline_end();
         let mut propagation = Propagation::at(self, end);
         if propagation.run_briefly(steps) {
             propagation.deferred.hand_over_with(rest);
         } else {
-            timer::hand_over_first(Box::new(move || {
+            run_on_pool_first(Box::new(move || {
                 propagation.run();
                 propagation.deferred.run();
             }));

@@ -17,8 +17,7 @@ use once_cell::race::OnceBox;
 use super::Node;
 use crate::error::{Cause, Error};
 use crate::runtime::sync::{Arc, AtomicBool, Mutex, Ordering};
-use crate::runtime::timer::Task;
-use crate::runtime::{unwind, watcher};
+use crate::runtime::{unwind, watcher, Task};
 
 /// A custom context, as far as cancellation goes.
 pub(crate) trait ExternalSource: Send + Sync {
@@ -47,7 +46,7 @@ pub(super) struct Outcome {
 #[derive(Default)]
 struct Watch {
     /// Whether the context's `after_func` is being called.
-    is_asking: bool,
+    is_registering: bool,
     registered: Option<Unregister>,
     /// Sends to the thread when the last child has gone. Dropping it ends the thread.
     thread: Option<Sender<()>>,
@@ -57,9 +56,9 @@ struct Watch {
 pub(super) enum WatchStep {
     None,
     /// Call the context's `after_func`.
-    Ask,
+    CallAfterFunc,
     /// Start the thread.
-    Wait(Receiver<()>),
+    StartThread(Receiver<()>),
 }
 
 impl External {
@@ -95,8 +94,8 @@ impl External {
             return outcome;
         }
         let (mut error, mut cause) = (None, None);
-        unwind::catch_and_report(|| error = self.source.err());
-        unwind::catch_and_report(|| cause = self.source.cause());
+        unwind::swallow_panic(|| error = self.source.err());
+        unwind::swallow_panic(|| cause = self.source.cause());
         let outcome = Outcome {
             error: error.unwrap_or(Error::Canceled),
             cause,
@@ -117,15 +116,15 @@ impl External {
         if !has_children || watch.registered.is_some() || watch.thread.is_some() {
             return WatchStep::None;
         }
-        if watch.is_asking {
+        if watch.is_registering {
             return watch.add_thread();
         }
-        watch.is_asking = true;
-        WatchStep::Ask
+        watch.is_registering = true;
+        WatchStep::CallAfterFunc
     }
 
     /// Calls the context's `after_func`.
-    pub(super) fn ask(&self, on_done: impl FnOnce() + Send + 'static) -> Option<Unregister> {
+    pub(super) fn after_func(&self, on_done: impl FnOnce() + Send + 'static) -> Option<Unregister> {
         let called = Arc::new(AtomicBool::new(false));
         let f = {
             let called = called.clone();
@@ -138,15 +137,15 @@ impl External {
         Some(Unregister { stop, called })
     }
 
-    /// Stores what `ask` returned, if the context has children to watch it for. What is returned beside
-    /// the next step is no longer needed.
-    pub(super) fn asked(
+    /// Stores what `after_func` returned, if the context has children to watch it for. The
+    /// `Unregister` returned beside the next step is no longer needed.
+    pub(super) fn store_registration(
         &self,
         registered: Option<Unregister>,
         has_children: bool,
     ) -> (WatchStep, Option<Unregister>) {
         let mut watch = self.watch.lock();
-        watch.is_asking = false;
+        watch.is_registering = false;
         if !has_children {
             return (WatchStep::None, registered);
         }
@@ -160,7 +159,7 @@ impl External {
     }
 
     /// Ends the watch after the last child has gone; the thread stays for a moment.
-    pub(super) fn idle(&self) -> Option<Unregister> {
+    pub(super) fn last_child_removed(&self) -> Option<Unregister> {
         let mut watch = self.watch.lock();
         if let Some(thread) = &watch.thread {
             let _ = thread.try_send(()); // full: the thread has yet to look
@@ -192,7 +191,7 @@ impl Watch {
     fn add_thread(&mut self) -> WatchStep {
         let (thread, control) = bounded(1);
         self.thread = Some(thread);
-        WatchStep::Wait(control)
+        WatchStep::StartThread(control)
     }
 }
 
@@ -221,8 +220,8 @@ pub(super) struct Unregister {
 impl Unregister {
     pub(super) fn call(self) {
         if self.called.load(Ordering::Relaxed) {
-            return unwind::catch_and_report(|| drop(self));
+            return unwind::swallow_panic(|| drop(self));
         }
-        unwind::catch_and_report(self.stop);
+        unwind::swallow_panic(self.stop);
     }
 }

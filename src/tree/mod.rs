@@ -78,7 +78,7 @@ pub(crate) struct Node {
     depth: u32,
     phase: AtomicPhase,
     /// How often the node was asked for its error while unregistered.
-    questions: AtomicU8,
+    err_calls: AtomicU8,
     /// How often its lock was found taken by a thread that inserts a child.
     contention: AtomicU8,
     /// Made by the first call of `done`, or when the node is found to be contended.
@@ -162,7 +162,7 @@ impl Node {
             deadline,
             depth,
             phase: AtomicPhase::new(phase),
-            questions: AtomicU8::new(0),
+            err_calls: AtomicU8::new(0),
             contention: AtomicU8::new(0),
             done: OnceBox::new(),
             state: Mutex::new(State {
@@ -218,7 +218,7 @@ impl Node {
         let node = Node::new(parent, Kind::Deadline, depth, deadline, extra);
         if node.parent().is_some_and(|parent| parent.is_cancellable()) {
             node.register_ancestors();
-            node.register_under_parents(!is_ahead && node.is_past(), false);
+            node.register_self(!is_ahead && node.deadline_passed(), false);
         }
         node
     }

@@ -23,8 +23,8 @@ use super::Node;
 use crate::error::{Cause, Error};
 use crate::runtime::slab;
 use crate::runtime::sync::Arc;
-use crate::runtime::timer::{self, Task};
 use crate::runtime::unwind::FirstPanic;
+use crate::runtime::{run_on_pool, timer, Task};
 
 impl Node {
     /// Cancels the node and all its descendants. When it returns they are done, even if another
@@ -32,7 +32,7 @@ impl Node {
     #[inline]
     pub(crate) fn cancel(self: &Arc<Self>, cause: Option<Cause>) {
         timer::retry_refused();
-        if let Some(deferred) = self.begin_cancel(cause) {
+        if let Some(deferred) = self.cancel_and_defer(cause) {
             deferred.run();
         }
     }
@@ -42,15 +42,15 @@ impl Node {
     #[cfg_attr(not(feature = "signal"), allow(dead_code))]
     pub(crate) fn cancel_without_user_code(self: &Arc<Self>, cause: Cause) {
         let mut tasks = Vec::new();
-        if let Some(deferred) = self.begin_cancel(Some(cause)) {
+        if let Some(deferred) = self.cancel_and_defer(Some(cause)) {
             deferred.hand_over_with(&mut tasks);
         }
-        timer::hand_over(tasks);
+        run_on_pool(tasks);
     }
 
     /// Returns what is left to do, unless the node was unregistered.
     #[inline]
-    fn begin_cancel(self: &Arc<Self>, cause: Option<Cause>) -> Option<Deferred> {
+    fn cancel_and_defer(self: &Arc<Self>, cause: Option<Cause>) -> Option<Deferred> {
         if self.is_unregistered() {
             self.end_if_due();
         }
@@ -78,7 +78,7 @@ impl Node {
         match self.claim_and_close(end, &mut deferred) {
             // The most frequent case needs no `Propagation`.
             Ok(None) => deferred.unregister(self.unlink(Unlink::Alive)),
-            Err(()) => self.wait_finished(),
+            Err(()) => self.wait_subtree_done(),
             Ok(Some(children)) => {
                 let mut propagation = Propagation {
                     next: None,
@@ -124,7 +124,7 @@ impl Node {
     }
 
     /// Waits until a node that another cancellation has claimed is done, and all its descendants.
-    fn wait_finished(&self) {
+    fn wait_subtree_done(&self) {
         self.wait_closed();
         let mut state = self.state.lock();
         if state.is_busy {
@@ -133,11 +133,11 @@ impl Node {
         }
     }
 
-    fn is_finished(&self) -> bool {
+    fn is_subtree_done(&self) -> bool {
         matches!(self.phase.load(), Phase::Done(_)) && !self.state.lock().is_busy
     }
 
-    fn finish(&self) {
+    fn clear_busy(&self) {
         let mut state = self.state.lock();
         state.is_busy = false;
         let is_awaited = state.is_awaited;
@@ -222,11 +222,11 @@ impl Propagation {
                 self.deferred.callbacks.extend(callback.take_to_run());
             }
             None => {
-                if !frame.all_dropped(pace) {
+                if !frame.wait_for_drops(pace) {
                     return false;
                 }
                 if let Some(frame) = self.stack.pop() {
-                    frame.node.finish();
+                    frame.node.clear_busy();
                     self.leave(frame.node);
                 }
             }
@@ -236,20 +236,20 @@ impl Propagation {
 
     fn visit(&mut self, visit: Visit, pace: Pace) -> bool {
         let Visit { node, end } = visit;
-        let is_wide = || node.done.get().is_some_and(|done| done.are_many());
-        let ended = match pace == Pace::Brief && is_wide() {
+        let has_several_channels = || node.done.get().is_some_and(|done| done.has_several());
+        let ended = match pace == Pace::Brief && has_several_channels() {
             true => Err(()),
             false => node.claim_and_close(end, &mut self.deferred),
         };
         match ended {
             Ok(Some(children)) => self.stack.push(Frame::new(node, end.error, children)),
-            Err(()) if pace == Pace::Brief && !node.is_finished() => {
+            Err(()) if pace == Pace::Brief && !node.is_subtree_done() => {
                 self.next = Some(Visit { node, end });
                 return false;
             }
             Ok(None) => self.leave(node),
             Err(()) => {
-                node.wait_finished();
+                node.wait_subtree_done();
                 self.leave(node);
             }
         }
@@ -264,7 +264,7 @@ impl Propagation {
         };
         // This was the last handle, so the drop may run code of the user's: of the node itself, or of a
         // parent that it alone owns. That of any but the first node is on the stack.
-        if self.stack.is_empty() || !node.is_plain() {
+        if self.stack.is_empty() || node.drop_may_run_user_code() {
             // At once: a cancellation may be waiting for the report, perhaps this one.
             self.deferred.unregister(node.unlink(Unlink::Dropping));
             self.deferred.add(|| drop(node));
@@ -311,7 +311,7 @@ impl Frame {
 
     /// Waits until the children that were being dropped are done. A brief cancellation does not wait, and
     /// finds out whether they are.
-    fn all_dropped(&self, pace: Pace) -> bool {
+    fn wait_for_drops(&self, pace: Pace) -> bool {
         if self.dropping == 0 {
             return true;
         }
@@ -347,7 +347,7 @@ impl Deferred {
     }
 
     pub(super) fn run(self) {
-        timer::hand_over(self.callbacks);
+        run_on_pool(self.callbacks);
         let mut panics = FirstPanic::default();
         self.later.into_iter().for_each(|task| panics.catch(task));
         panics.resume();

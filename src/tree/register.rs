@@ -6,15 +6,15 @@
 
 use std::mem;
 
-use super::children::{Child, ChildSlot, ShardedTable, CONTENDED_AFTER, MOST_IN_SHARD};
+use super::children::{Child, ChildSlot, ShardedTable, CONTENDED_AFTER, MAX_SHARD_SLOTS};
 use super::done::DoneChannels;
 use super::external::{External, Unregister, WatchStep};
 use super::phase::{CauseIn, End, LinkIndex, Phase};
 use super::{Callback, Kind, Node, State};
 use crate::runtime::sharded::Sharded;
 use crate::runtime::sync::{Arc, MutexGuard, Ordering};
-use crate::runtime::timer;
 use crate::runtime::unwind::FirstPanic;
+use crate::runtime::{run_on_pool, timer};
 
 /// Whether a node that leaves its parents is alive or being dropped.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Node {
     /// Registers the node with its parents and the timer, and before that all unregistered ancestors.
     pub(super) fn register(self: &Arc<Self>) {
         self.register_ancestors();
-        self.register_under_parents(self.is_past(), false);
+        self.register_self(self.deadline_passed(), false);
     }
 
     pub(super) fn register_ancestors(self: &Arc<Self>) {
@@ -38,7 +38,7 @@ impl Node {
                 continue;
             }
             let Some(child) = below.pop() else { return };
-            node.register_under_parents(node.is_past(), false);
+            node.register_self(node.deadline_passed(), false);
             node = child;
         }
     }
@@ -47,9 +47,9 @@ impl Node {
         self.phase.is_unregistered()
     }
 
-    /// Registers a node whose parents are registered. `is_past` says whether its own deadline has passed,
-    /// and `with_done` whether its done channel is to be made at once.
-    pub(super) fn register_under_parents(self: &Arc<Self>, is_past: bool, with_done: bool) {
+    /// Registers a node whose parents are registered. Its own timer is set unless `deadline_passed`, and
+    /// its done channel is made at once if `with_done`.
+    pub(super) fn register_self(self: &Arc<Self>, deadline_passed: bool, with_done: bool) {
         for parent in self.parents() {
             parent.propagate_external();
         }
@@ -59,15 +59,15 @@ impl Node {
         }
         let inserted = self.insert_into_parents();
         if inserted.is_ok() && self.phase.open() {
-            let is_pending = self.kind == Kind::Deadline && !is_past;
+            let is_pending = self.kind == Kind::Deadline && !deadline_passed;
             let armed = is_pending.then(|| self.arm(&mut state));
             if with_done {
                 self.done.get_or_init(DoneChannels::new);
             }
             drop(state);
             armed.into_iter().for_each(timer::wake_for);
-            if is_past {
-                self.propagate(self.expired()).run();
+            if deadline_passed {
+                self.propagate(self.deadline_end()).run();
             }
             let mut panics = FirstPanic::default();
             for parent in self.parents() {
@@ -115,7 +115,7 @@ impl Node {
 
     /// Ends an unregistered node if one of its ancestors is done or its own deadline has passed.
     pub(super) fn end_if_due(self: &Arc<Self>) {
-        match self.is_past() {
+        match self.deadline_passed() {
             true => self.register(),
             false => drop(self.ancestors_err()),
         }
@@ -126,7 +126,7 @@ impl Node {
         if let Some(shards) = self.shards() {
             let index = shards.index();
             let mut table = shards.get(index).lock();
-            if table.slots() < MOST_IN_SHARD {
+            if table.slots() < MAX_SHARD_SLOTS {
                 return slot.insert(child, &mut table, Some(index), &self.phase);
             }
         }
@@ -167,7 +167,7 @@ impl Node {
         let mut state = self.state.lock();
         let removed = slot.remove(&mut state.children).ok_or(())?;
         let external = self.external().filter(|_| state.children.is_empty());
-        let unregister = external.and_then(External::idle);
+        let unregister = external.and_then(External::last_child_removed);
         drop(state);
         drop(removed);
         Ok(unregister)
@@ -217,7 +217,7 @@ impl Node {
             return self.watch_external();
         }
         self.wait_closed(); // the callback finds its context done
-        timer::hand_over(callback.clone().take_to_run().into_iter().collect());
+        run_on_pool(callback.clone().take_to_run().into_iter().collect());
     }
 
     /// Gives back the slot of a callback that has been taken back.
@@ -267,16 +267,16 @@ impl Node {
         drop(state);
         match step {
             WatchStep::None => {}
-            WatchStep::Wait(control) => external.start_thread(control, self, on_done),
-            WatchStep::Ask => {
+            WatchStep::StartThread(control) => external.start_thread(control, self, on_done),
+            WatchStep::CallAfterFunc => {
                 let mut panics = FirstPanic::default();
                 let mut registered = None;
-                panics.catch(|| registered = external.ask(on_done.clone()));
+                panics.catch(|| registered = external.after_func(on_done.clone()));
                 let state = self.state.lock();
                 let is_needed = !state.children.is_empty();
-                let (step, unregister) = external.asked(registered, is_needed);
+                let (step, unregister) = external.store_registration(registered, is_needed);
                 drop(state);
-                if let WatchStep::Wait(control) = step {
+                if let WatchStep::StartThread(control) = step {
                     external.start_thread(control, self, on_done);
                 }
                 unregister.into_iter().for_each(Unregister::call);

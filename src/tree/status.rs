@@ -9,11 +9,11 @@ use super::{Extra, Kind, Node};
 use crate::error::{Cause, Error};
 use crate::runtime::sync::{fence, Arc, Ordering};
 
-/// After so many questions a node is registered, so that each further one is a single load.
+/// After so many calls of `err` a node is registered, so that each further one is a single load.
 const REGISTERED_AFTER: u8 = if cfg!(model) { 2 } else { 16 };
 
-/// How many unregistered nodes a question passes at most on its way up.
-const MOST_LEVELS: usize = 8;
+/// How many unregistered nodes a call of `err` passes at most on its way up.
+const MAX_LEVELS: usize = 8;
 
 impl Node {
     /// Returns the error once the done channels are closed, and not before.
@@ -56,12 +56,12 @@ impl Node {
     }
 
     fn unregistered_err(self: &Arc<Self>) -> Option<Error> {
-        let questions = self.questions.load(Ordering::Relaxed);
-        if questions >= REGISTERED_AFTER || self.is_past() {
+        let err_calls = self.err_calls.load(Ordering::Relaxed);
+        if err_calls >= REGISTERED_AFTER || self.deadline_passed() {
             self.register();
             return self.err();
         }
-        self.questions.store(questions + 1, Ordering::Relaxed);
+        self.err_calls.store(err_calls + 1, Ordering::Relaxed);
         self.ancestors_err()
     }
 
@@ -81,10 +81,10 @@ impl Node {
     }
 
     fn ancestors_err_from<'a>(self: &'a Arc<Self>, mut parent: &'a Arc<Node>) -> Option<Error> {
-        let mut path = [self; MOST_LEVELS];
+        let mut path = [self; MAX_LEVELS];
         let mut levels = 1;
         while parent.is_unregistered() {
-            if levels == MOST_LEVELS || parent.is_past() {
+            if levels == MAX_LEVELS || parent.deadline_passed() {
                 parent.register();
                 break;
             }
@@ -203,7 +203,7 @@ impl Node {
         }
         if self.is_unregistered() {
             self.register_ancestors();
-            self.register_under_parents(self.is_past(), true);
+            self.register_self(self.deadline_passed(), true);
         }
         let made = self.done.get().and_then(DoneChannels::for_this_thread);
         if let (true, Some(done)) = (self.phase.is_open(), made) {

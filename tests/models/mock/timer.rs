@@ -35,15 +35,15 @@ pub(crate) fn remove(id: TimerId) {
     drop(QUEUES.remove(id));
 }
 
-pub(crate) fn hand_over(tasks: Vec<Task>) {
+pub(crate) fn run_on_pool(tasks: Vec<Task>) {
     for task in tasks {
         let thread = thread::spawn(task);
         RUNNING.lock().unwrap().push(thread);
     }
 }
 
-pub(crate) fn hand_over_first(work: Task) {
-    hand_over(vec![work]);
+pub(crate) fn run_on_pool_first(work: Task) {
+    run_on_pool(vec![work]);
 }
 
 pub(crate) fn retry_refused() {}
@@ -62,7 +62,7 @@ pub(crate) fn fire() {
     for timer in take_all().iter().filter_map(Weak::upgrade) {
         timer.expire(&mut 6, &mut rest);
     }
-    hand_over(rest);
+    run_on_pool(rest);
 }
 
 /// Waits for all tasks, including those that other tasks hand over.

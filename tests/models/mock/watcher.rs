@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::sync::{checker, is_disconnected};
-use super::timer::Task;
+use super::Task;
 
 struct Watcher {
     done: Receiver<()>,

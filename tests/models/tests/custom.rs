@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use crossbeam_channel::{bounded, Sender};
 
 use crate::runtime::sync::Condvar;
-use crate::runtime::timer::Task;
+use crate::runtime::Task;
 use crate::{Cause, CustomContext, Error};
 
 /// A context that calls back.

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::runtime::sync::{Condvar, Mutex};
-use crate::runtime::timer::Task;
 use crate::runtime::workers::Workers;
+use crate::runtime::Task;
 
 /// Does what `src/runtime/pool.rs` and the timer thread do.
 struct Pool {
