@@ -11,8 +11,8 @@ use crate::runtime::timestamp::Timestamp;
 /// system time later does not move the deadline.
 ///
 /// The resolution is one nanosecond. The range is from 146 years before the start of the process to
-/// 438 years after it, more than a Go `time.Duration`. An earlier time is replaced by the start of
-/// that range, and a later one means no deadline.
+/// 438 years after it. An earlier time is replaced by the start of that range, and a later one means
+/// no deadline.
 ///
 /// # Examples
 ///

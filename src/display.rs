@@ -96,7 +96,7 @@ fn push_parts<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
         match inner.kind() {
             Kind::Todo | Kind::Custom => break,
             Kind::Signals => openings += 1,
-            _ => {}
+            Kind::Cancel | Kind::Deadline | Kind::Merge | Kind::WithoutCancel => {}
         }
         node = inner.parent().map(|parent| &**parent);
     }

@@ -14,7 +14,7 @@ use super::workers::Workers;
 
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
 
-/// How long a thread waits for its next task before it ends.
+/// How long a thread waits for its next task before it ends, so that bursts of tasks share threads.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Pool {
@@ -22,9 +22,9 @@ pub(crate) struct Pool {
     /// The crate's own work, which is taken first.
     first: (Sender<Task>, Receiver<Task>),
     tasks: (Sender<Task>, Receiver<Task>),
-    /// Called when [`Pool::tick`] has to be called from now on, until it returns `None`.
+    /// Makes the timer thread call [`Pool::tick`] until it returns `None`.
     begin_ticks: fn(),
-    /// Called when a thread has run a task, and could start another that the system has refused.
+    /// Called after each task, to retry a refused timer thread.
     after_task: fn(),
 }
 
@@ -85,6 +85,7 @@ impl Pool {
     }
 
     /// Takes the next task; waits for one if there is none. Returns `None` if the thread has to end.
+    /// `is_idle` is set for a new thread, which already counts as idle.
     fn next_task(&self, is_idle: bool) -> Option<Task> {
         let waiting = self.first.1.try_recv().or_else(|_| self.tasks.1.try_recv());
         if let Ok(task) = waiting {

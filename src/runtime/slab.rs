@@ -27,13 +27,12 @@ type Slot<T> = Result<T, u32>;
 /// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// How many slots an empty table may keep.
+/// How many slots an empty table may keep, so that a few values that come and go need no allocation.
 pub(crate) const SPARE: usize = 16;
 
 impl<T> Slab<T> {
-    /// # Panics
-    ///
-    /// With 2^31 values in the table.
+    /// Stores a value and returns its slot. Panics if all 2^31 slots are in use; bit 31 marks a sharded
+    /// `ChildSlot`.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         match self {
             Slab::Many(slots) => return slots.insert(value),

@@ -1,5 +1,5 @@
-//! The locks and atomics: the only file that names those of std, so that a model checker can put its
-//! own in their place. `tests/models/mock/sync.rs` has the same names.
+//! The locks and atomics: the only file of the tree and the runtime that names those of std, so that a
+//! model checker can put its own in their place. `tests/models/mock/sync.rs` has the same names.
 //!
 //! A checker does not see the cells of once_cell, nor the channels over which `external`, `pool` and
 //! `timer` talk to threads of the crate.

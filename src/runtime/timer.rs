@@ -57,10 +57,12 @@ struct Timers {
 /// Whether the thread is being started, or the system has refused it.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// How many timers the thread takes out at once. If there are as many, the pool expires them.
+/// How many timers the thread takes out at once. If there are as many, the pool expires them, so that
+/// the thread is free for the next ones.
 const BATCH: usize = 256;
 
-/// How many steps it makes for all of them. A deadline without children takes two.
+/// How many steps it makes for all of them, because other deadlines wait meanwhile. A deadline without
+/// children takes one.
 const BATCH_STEPS: u32 = 2048;
 
 /// Adds a timer, which never expires before `at`. The caller must then call [`wake_for`], with no lock
@@ -121,6 +123,7 @@ impl Timers {
         let _ = self.wake.0.try_send(()); // full: the thread is about to scan the queues anyway
     }
 
+    /// Starts the thread if it does not run. If the system refuses it, [`retry_refused`] tries again.
     fn ensure_running(&self) {
         let running = &self.is_running;
         if running.load(Ordering::Relaxed) || running.swap(true, Ordering::SeqCst) {
@@ -226,7 +229,7 @@ impl Sleep {
         if lead.is_zero() {
             return;
         }
-        // The timer may have been removed meanwhile. To take none sets the wake-up anew.
+        // The timer may have been removed meanwhile. Taking zero timers recomputes the next wake-up.
         timers.queues.take_due(woken.into(), 0);
         let next = timers.queues.next_wake().instant();
         if let Some(next) = next.filter(|next| *next <= woken + lead) {
@@ -234,6 +237,7 @@ impl Sleep {
         }
     }
 
+    /// Spins to the moment `until`, or until the thread is woken, and takes the time from the credit.
     fn spin(&mut self, timers: &Timers, from: Instant, until: Instant) {
         let backoff = Backoff::new();
         let mut now = from;
@@ -244,6 +248,7 @@ impl Sleep {
         self.credit = self.credit.saturating_sub(now - from);
     }
 
+    /// Adds the credit for the time since the last call.
     fn earn(&mut self, now: Instant) {
         let earned = (now - self.credited_at) / SPIN_SHARE;
         self.credit = (self.credit + earned).min(MAX_CREDIT);

@@ -1,7 +1,7 @@
 //! The queues of timers, without a clock or a thread: an indexed 4-ary heap for each shard.
 //!
-//! The queues share one number, the time of the next wake-up. [`TimerQueues::insert`] adds a timer
-//! to a queue and then reads that number. [`TimerQueues::take_due`] stores `NEVER` there and then
+//! The queues share `next_wake`, the time of the next wake-up. [`TimerQueues::insert`] adds a timer
+//! to a queue and then reads `next_wake`. [`TimerQueues::take_due`] stores `NEVER` there and then
 //! scans the queues. Suppose thread A inserts while thread B scans. Each takes the lock of the
 //! queue: if A takes it first, B finds the timer; if B does, A reads `NEVER` or what B stored after
 //! it, finds its timer earlier than that, and wakes the timer thread. Therefore no timer is missed.

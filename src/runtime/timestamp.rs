@@ -7,12 +7,13 @@ use once_cell::sync::Lazy;
 /// A moment in nanoseconds, or none, which comes after all others. It takes half the room of an
 /// `Option<Instant>`.
 ///
-/// It reaches 146 years back from the start of the process and 438 years ahead, further than a
-/// duration in Go. A moment before that counts as the earliest, and one after it is none.
+/// It reaches 146 years back from the start of the process and 438 years ahead; a duration in Go
+/// reaches 292 years both ways. A moment before that range counts as the earliest, and one after it
+/// is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp(pub(crate) u64);
 
-/// The number that stands for `START`.
+/// The number that stands for `START`: a quarter of the range is for moments before it.
 const ORIGIN: u64 = 1 << 62;
 
 static START: Lazy<Instant> = Lazy::new(Instant::now);

@@ -47,7 +47,8 @@ impl FirstPanic {
     }
 }
 
-/// How deep a value's `Drop` may drop further values before these are queued.
+/// How deep a value's `Drop` may drop further values before these are queued: not deep, because the
+/// stack may be small.
 const NESTED: u32 = 32;
 
 thread_local! {
@@ -60,7 +61,7 @@ thread_local! {
 /// From a certain depth on such values are queued, and dropped by the outermost call, so that the
 /// stack stays shallow however many of them are nested in each other.
 pub(crate) fn drop_nested(value: impl Any) {
-    // A model checker runs all threads on one of the system.
+    // A model checker runs all modelled threads on one OS thread, so they would share `DEPTH`.
     let depth = if cfg!(model) { 0 } else { DEPTH.get() };
     if depth >= NESTED {
         let mut value: Option<Box<dyn Any>> = Some(Box::new(value));

@@ -7,13 +7,13 @@ use crossbeam_channel::{after, never, select_biased, Receiver};
 
 use super::run_on_pool;
 
-/// How long a thread stays after its context has lost its last child.
+/// How long a thread stays after its context has lost its last child, in case a new one follows.
 const LINGER: Duration = Duration::from_millis(100);
 
 /// Starts a thread that waits until `done` is disconnected and then calls `on_done`.
 ///
 /// It ends when `control` is disconnected, or a moment after a message there if `end_if_idle` returns
-/// `true`. If the system refuses the thread, it is one of the pool.
+/// `true`. If the system refuses the thread, the wait runs on a pool thread.
 pub(crate) fn start(
     done: Receiver<()>,
     control: Receiver<()>,

@@ -13,15 +13,18 @@ use std::time::{Duration, Instant};
 /// and std aborts the process instead of refusing the thread.
 const MAX_THREADS: usize = 8192;
 
+/// How long tasks stay behind others that block before threads are added.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How long after the system has refused a thread it is asked for one again.
+/// How long after the system has refused a thread it is asked for one again. It may do so for long, so not at
+/// every tick.
 pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
-/// How many tasks each thread takes in a tick at least, if the queue counts as moving.
+/// The queue counts as moving if busy threads took this many tasks per thread (at most `cores` threads
+/// counted) since the last tick. Fewer mean that a task takes a good part of a tick, or blocks.
 const MOVING: usize = 8;
 
-/// How many threads a tick adds at most. The thread that ticks starts them.
+/// How many threads a tick adds at most, because the timer thread starts them and deadlines wait.
 const MAX_GROWTH: usize = 16;
 
 #[derive(Default)]
@@ -37,7 +40,7 @@ pub(crate) struct Workers {
     last_tick: Option<Instant>,
     /// Tasks taken since the last tick by threads that had just run another one.
     taken: usize,
-    /// How many threads the last tick added.
+    /// How many threads the last tick wanted to add; doubles while the queue does not move.
     growth: usize,
     /// Whether the system has refused a thread since the last tick.
     refused: bool,
@@ -89,7 +92,7 @@ impl Workers {
         can_end
     }
 
-    /// Counts back a thread that the system has refused. Returns whether ticks have to begin.
+    /// Uncounts a thread that could not be spawned. Returns whether ticks have to begin.
     pub(crate) fn start_refused(&mut self) -> bool {
         self.idle -= 1;
         self.threads -= 1;
@@ -97,8 +100,8 @@ impl Workers {
         self.begin_ticks()
     }
 
-    /// Adds threads if tasks are left over and the queue does not move. Returns how many to start, and
-    /// when to call it again; `None` if no tasks are left over, until ticks begin again.
+    /// Adds threads if tasks are left over and the queue does not move. Returns how many threads to start
+    /// and when to tick next, or `None` to stop ticking.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<(usize, Instant)> {
         if !self.ticking || self.unserved() == 0 {
             self.ticking = false;

@@ -49,7 +49,7 @@ impl Callback {
         self.take(Stage::Finished)
     }
 
-    /// Waits until the function has run, unless this thread is running it.
+    /// Waits until the function has run or was taken back, unless this thread is running it.
     pub(crate) fn wait(&self) {
         let this = thread::current().id();
         let stage = self.stage.lock();

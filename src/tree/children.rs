@@ -14,9 +14,9 @@ use crate::runtime::sharded::Sharded;
 use crate::runtime::slab::{self, Slab};
 use crate::runtime::sync::{Arc, AtomicU32, Mutex, Ordering, Weak};
 
-/// What a cancellation has to reach when its node is done.
+/// An entry in a table of children.
 pub(crate) enum Child {
-    /// A child, and the link by which it is one.
+    /// A child node, and which of its parent links leads here.
     Node(Weak<Node>, LinkIndex),
     Callback(Arc<Callback>),
 }
@@ -26,19 +26,22 @@ pub(crate) type Table = Slab<Child>;
 /// The tables of a contended node, beside the one in its state.
 pub(crate) type ShardedTable = Sharded<CachePadded<Mutex<Table>>>;
 
-/// How often a node's lock has to be found taken before the node counts as contended.
+/// How often a node's lock has to be found taken before the node counts as contended. Not at once,
+/// because the shards take memory.
 pub(crate) const CONTENDED_AFTER: u8 = if cfg!(model) { 1 } else { 32 };
 
 /// The place of a child in a table of its parent: an index, and the shard if the table is sharded.
 ///
-/// It is set while the child is in the table, or was when a cancellation took the table and has not
-/// come to the child yet. It is written under the table's lock, or by that cancellation.
+/// Set while the child is in the table, and after a cancellation took the table until it visits the
+/// child. Written under the table's lock, or by that cancellation.
 pub(crate) struct ChildSlot(AtomicU32);
 
+/// With this flag, a slot is 1 bit of flag, 6 of shard (there are at most 64) and 25 of index.
 const IS_SHARDED: u32 = 1 << 31;
 const INDEX_BITS: u32 = 25;
 
 /// How many slots the table of a shard has at most. Further children go into the node's own table.
+/// One less than the index allows, because the last index in shard 63 would be `slab::NONE`.
 pub(crate) const MAX_SHARD_SLOTS: usize = (1 << INDEX_BITS) - 1;
 
 impl Default for ChildSlot {

@@ -34,7 +34,8 @@ pub(crate) struct External {
     done: Receiver<()>,
     /// How it ended: the first answer, so that it stays the same.
     outcome: OnceBox<Outcome>,
-    /// Changed under the node's lock as well.
+    /// Locked after the node's lock where both are needed. `stop_watch` runs without the node's lock,
+    /// after the table of children has been taken.
     watch: Mutex<Watch>,
 }
 
@@ -88,7 +89,8 @@ impl External {
         self.outcome.get().is_some()
     }
 
-    /// Asks how the context ended. One that gives no error, or panics, counts as cancelled.
+    /// Returns how the context ended; it must be done. One that returns no error, or panics, counts as
+    /// cancelled.
     pub(super) fn outcome(&self) -> &Outcome {
         if let Some(outcome) = self.outcome.get() {
             return outcome;
@@ -137,8 +139,8 @@ impl External {
         Some(Unregister { stop, called })
     }
 
-    /// Stores what `after_func` returned, if the context has children to watch it for. The
-    /// `Unregister` returned beside the next step is no longer needed.
+    /// Stores what `after_func` returned, if the context still has children. The caller must call a
+    /// returned `Unregister`.
     pub(super) fn store_registration(
         &self,
         registered: Option<Unregister>,
@@ -158,7 +160,7 @@ impl External {
         (WatchStep::None, None)
     }
 
-    /// Ends the watch after the last child has gone; the thread stays for a moment.
+    /// Ends the watch; the thread stays for a moment. The caller must call a returned `Unregister`.
     pub(super) fn last_child_removed(&self) -> Option<Unregister> {
         let mut watch = self.watch.lock();
         if let Some(thread) = &watch.thread {
@@ -167,7 +169,7 @@ impl External {
         watch.registered.take()
     }
 
-    /// Ends the watch for good.
+    /// Ends the watch for good. The caller must call a returned `Unregister`.
     pub(super) fn stop_watch(&self) -> Option<Unregister> {
         let mut watch = self.watch.lock();
         watch.thread = None;

@@ -1,4 +1,4 @@
-//! The cancellation tree.
+//! The cancellation tree. `docs/design.md` follows one cancel and one deadline through it, step by step.
 //!
 //! A [`Node`] is the place of one context in the tree. It owns its parent, and its parent has only
 //! a weak reference to it: a child keeps its parent alive, but a parent never keeps a child alive.
@@ -7,16 +7,16 @@
 //!
 //! Most contexts are derived, passed on and dropped without anything waiting for them. So a node
 //! begins *unregistered*: it is not in its parent's table and its timer is not set. It is done when
-//! its parent is, so `err` asks the ancestors. It is registered when it gets a done channel, a
-//! callback or a registered child, or after a number of such questions; and when it is made, if its
-//! end cannot be told from its one parent: with a deadline under a parent that can be cancelled,
-//! with two parents, or under a custom context.
+//! its parent is, so `err` checks the ancestors. It is registered when it gets a done channel, a
+//! callback or a registered child, or after a number of calls of `err`; or at creation, if its end
+//! does not follow from a single parent's: a deadline under a cancellable parent, signals, two
+//! parents, a custom parent, or a custom context itself.
 //!
 //! # Invariants
 //!
 //! 1. The parents of a registered node are registered.
-//! 2. A node's phase becomes `Open`, `Closing`, or `Done` after these, under the node's lock. It
-//!    becomes `Done` without the lock only from `Unregistered`.
+//! 2. A phase changes under the node's lock, with two exceptions: the claiming thread changes
+//!    `Closing` to `Done`, and an unregistered node may become `Done`.
 //! 3. The cancellation that changes the phase of a registered node has *claimed* it: it alone takes
 //!    the table of children, closes the channels and hands over the callbacks.
 //! 4. Children are inserted only while the node is `Open`, under the lock of the table. So a child
@@ -30,10 +30,10 @@
 //!
 //! # Locks
 //!
-//! A thread that holds a node's lock may take that of one of its parents, or of a timer queue, and
-//! no other lock of the tree. A parent is older than its child, so there is no circle. No foreign
-//! code runs under a lock: channels are closed, callbacks handed over and everything that may own a
-//! value of the user's is dropped with all locks released.
+//! A thread that holds a node's lock may lock a parent or one of its shards, then a timer queue or a
+//! custom context's watch; no other lock of the crate. A parent is older than its child, so there is
+//! no circle. No foreign code runs under a lock: channels are closed, callbacks handed over and
+//! everything that may own a value of the user's is dropped with all locks released.
 
 mod abandon;
 mod callback;
@@ -70,14 +70,14 @@ pub(crate) struct Node {
     /// The node's place in the parent's table.
     slot: ChildSlot,
     kind: Kind,
-    /// What a node of this kind has besides.
+    /// Data of some kinds only; one pointer if absent.
     extra: OnceBox<Extra>,
     /// The node's own deadline or an inherited one, whichever is earlier.
     deadline: Timestamp,
     /// How many derivations lie between the node and the root, including those of values.
     depth: u32,
     phase: AtomicPhase,
-    /// How often the node was asked for its error while unregistered.
+    /// How often `err` was called while the node was unregistered.
     err_calls: AtomicU8,
     /// How often its lock was found taken by a thread that inserts a child.
     contention: AtomicU8,
@@ -89,8 +89,8 @@ pub(crate) struct Node {
     progress: Condvar,
 }
 
-/// With the two counts of an `Arc` and the two handles that `with_cancel` returns, a context takes 136
-/// bytes: 8 less than the documentation promises.
+/// 88 bytes + the two counts of the `Arc` + the handles that `with_cancel` returns = 136
+/// (`docs/design.md`, Budgets), 8 less than the limit in `docs/performance.md`.
 const _: () = assert!(cfg!(model) || size_of::<Node>() <= 88 || size_of::<usize>() != 8);
 
 struct State {
@@ -115,7 +115,7 @@ pub(crate) enum Kind {
     /// To be cancelled by signals.
     Signals,
     Merge,
-    /// Owns its parent, and is not done with it.
+    /// Owns its parent but is not cancelled with it.
     WithoutCancel,
     /// A context that is not the crate's own. The node's phase says how far its end has been
     /// propagated to its children.
@@ -241,8 +241,8 @@ impl Node {
         node
     }
 
-    /// Creates the root of a custom context. If it hands out the done channel of the context that it
-    /// wraps, it is a child of that one, and nothing has to watch it.
+    /// Creates the node of a custom context. It has no parent, unless it shares the done channel of a
+    /// context it wraps; then it is that context's child and needs no watch.
     pub(crate) fn custom(
         external: External,
         wrapped: Option<&Arc<Node>>,
@@ -295,7 +295,7 @@ impl Node {
         match self.kind {
             Kind::Todo | Kind::WithoutCancel => false,
             Kind::Custom => self.external().is_some_and(External::is_cancellable),
-            _ => true,
+            Kind::Cancel | Kind::Deadline | Kind::Signals | Kind::Merge => true,
         }
     }
 

@@ -124,8 +124,8 @@ fn error_in(bits: u8) -> Error {
     }
 }
 
-/// The phase of one node. `claim` and `close` are called under the node's lock or by the thread that
-/// has claimed it; an unregistered node becomes `Done` without a lock.
+/// The phase of one node. `open` and `claim` are called under the node's lock, `close` by the thread
+/// that has claimed it, and `finish_unregistered` without a lock.
 pub(crate) struct AtomicPhase(AtomicU8);
 
 impl AtomicPhase {
@@ -138,7 +138,7 @@ impl AtomicPhase {
         Phase::decode(self.0.load(Ordering::Acquire))
     }
 
-    /// Returns the error of a node that is open or done. Fails if the phase alone does not tell it.
+    /// Returns the error of a node that is open or done. Fails if that takes more than the phase.
     #[inline]
     pub(crate) fn err(&self) -> Result<Option<Error>, ()> {
         let bits = self.0.load(Ordering::Acquire);
@@ -171,7 +171,7 @@ impl AtomicPhase {
 
     /// `Unregistered` or `Open` to `to`. Fails if the node has been claimed already.
     pub(crate) fn claim(&self, to: Phase) -> bool {
-        // Only an unregistered node can change without the lock, which the caller holds.
+        // The caller holds the lock, so an open node stays open; an unregistered one may become `Done`.
         if self.is_open() {
             self.0.store(to.encode(), Ordering::Release);
             return true;

@@ -10,8 +10,9 @@
 //! and Y one of X; but no node is an ancestor of itself. The same holds for a longer circle, and for
 //! nodes with two parents.
 //!
-//! A child whose last handle was dropped just now cannot be claimed any more. The thread that drops it
-//! closes it and reports that to the parent, for which the cancellation waits; see `abandon.rs`.
+//! A child whose last handle was dropped just now cannot be claimed any more. Another thread is dropping
+//! it (`abandon.rs`). It closes the child and calls `report_dropped` (`register.rs`) on the parent; the
+//! cancellation waits for that report.
 
 use std::mem;
 
@@ -48,7 +49,8 @@ impl Node {
         run_on_pool(tasks);
     }
 
-    /// Returns what is left to do, unless the node was unregistered.
+    /// Cancels the node and all its descendants, and returns what may run user code, for the caller to
+    /// run or hand over. Returns `None` if the node was unregistered: then there is nothing more to do.
     #[inline]
     fn cancel_and_defer(self: &Arc<Self>, cause: Option<Cause>) -> Option<Deferred> {
         if self.is_unregistered() {
@@ -123,7 +125,8 @@ impl Node {
         Ok(children)
     }
 
-    /// Waits until a node that another cancellation has claimed is done, and all its descendants.
+    /// Waits until the node, which another cancellation has claimed, and all its descendants are done,
+    /// because they must be when `cancel` returns.
     fn wait_subtree_done(&self) {
         self.wait_closed();
         let mut state = self.state.lock();
@@ -133,10 +136,12 @@ impl Node {
         }
     }
 
+    /// Returns whether the node and all its descendants are done, without waiting for a cancellation.
     fn is_subtree_done(&self) -> bool {
         matches!(self.phase.load(), Phase::Done(_)) && !self.state.lock().is_busy
     }
 
+    /// Records that all descendants are done, and wakes the cancellations that wait for that.
     fn clear_busy(&self) {
         let mut state = self.state.lock();
         state.is_busy = false;
@@ -234,6 +239,9 @@ impl Propagation {
         true
     }
 
+    /// Claims and closes the node, and pushes it if it has children; otherwise leaves it. A node that
+    /// another cancellation has claimed is waited for. Returns `false`, with the visit put back, if a
+    /// brief cancellation has to stop here.
     fn visit(&mut self, visit: Visit, pace: Pace) -> bool {
         let Visit { node, end } = visit;
         let has_several_channels = || node.done.get().is_some_and(|done| done.has_several());
@@ -263,7 +271,8 @@ impl Propagation {
             return;
         };
         // This was the last handle, so the drop may run code of the user's: of the node itself, or of a
-        // parent that it alone owns. That of any but the first node is on the stack.
+        // parent that it alone owns. A parent can be owned by this node alone only if the stack is empty;
+        // otherwise the parent is on the stack.
         if self.stack.is_empty() || node.drop_may_run_user_code() {
             // At once: a cancellation may be waiting for the report, perhaps this one.
             self.deferred.unregister(node.unlink(Unlink::Dropping));
@@ -273,6 +282,7 @@ impl Propagation {
 }
 
 impl Frame {
+    /// Begins with the children that the claim of the node has taken; shards are taken later.
     fn new(node: Arc<Node>, error: Error, children: Table) -> Frame {
         Frame {
             node,
@@ -283,6 +293,7 @@ impl Frame {
         }
     }
 
+    /// Returns the next child: those of the node's own table, then those of each shard.
     fn next_child(&mut self) -> Option<Child> {
         loop {
             if let Some(child) = self.children.next() {
@@ -298,6 +309,7 @@ impl Frame {
         }
     }
 
+    /// Returns the visit of a child, whose slot is cleared so that its drop is not reported.
     fn descend(&self, node: Arc<Node>, index: LinkIndex) -> Visit {
         if let Some((_, slot)) = node.link(index) {
             slot.clear();
@@ -309,8 +321,8 @@ impl Frame {
         Visit { node, end }
     }
 
-    /// Waits until the children that were being dropped are done. A brief cancellation does not wait, and
-    /// finds out whether they are.
+    /// Waits until the children that were being dropped are done, because they cannot be visited.
+    /// Returns whether they are: always, except if the pace is brief, because then it does not wait.
     fn wait_for_drops(&self, pace: Pace) -> bool {
         if self.dropping == 0 {
             return true;

@@ -47,8 +47,9 @@ impl Node {
         self.phase.is_unregistered()
     }
 
-    /// Registers a node whose parents are registered. Its own timer is set unless `deadline_passed`, and
-    /// its done channel is made at once if `with_done`.
+    /// Registers a node whose parents are registered: inserts it into their tables, arms its timer and
+    /// begins to watch custom parents. Ends it if a parent is done or `deadline_passed`. Makes its
+    /// done channel at once if `with_done`. May run user code.
     pub(super) fn register_self(self: &Arc<Self>, deadline_passed: bool, with_done: bool) {
         for parent in self.parents() {
             parent.propagate_external();
@@ -134,8 +135,8 @@ impl Node {
         slot.insert(child, &mut state.children, None, &self.phase)
     }
 
-    /// Takes the lock, and splits the table into shards if the lock was found taken too often. The
-    /// watch of a custom context needs all its children in one table.
+    /// Locks the node. After `CONTENDED_AFTER` contended attempts also creates the shards, which later
+    /// children use. A custom context gets none, because its watch needs all children in one table.
     fn lock_to_insert(&self) -> MutexGuard<'_, State> {
         if let Some(state) = self.state.try_lock() {
             return state;
@@ -157,8 +158,8 @@ impl Node {
         self.done.get()?.children.get()
     }
 
-    /// Removes a child from the table of this node. Returns `Err` if a cancellation has taken the
-    /// table, and otherwise what was registered with a custom context for its last child.
+    /// Removes a child from the table of this node. If this removed the last child of a custom context,
+    /// returns the `Unregister` of its watch. Fails if a cancellation has taken the table.
     fn remove_child(&self, slot: &ChildSlot) -> Result<Option<Unregister>, ()> {
         if let Some((shard, shards)) = slot.shard().zip(self.shards()) {
             let removed = slot.remove(&mut shards.get(shard).lock());
@@ -175,8 +176,9 @@ impl Node {
 
     /// Takes the node out of the tables of its parents.
     ///
-    /// A cancellation that has taken a parent's table will come to the node and find it done. If the
-    /// node is being dropped it cannot, and waits for a report instead.
+    /// A cancellation that has taken a parent's table will visit the node and find it done. If the node
+    /// is being dropped, that cancellation cannot upgrade its weak reference, so it waits for
+    /// `report_dropped`.
     pub(super) fn unlink(&self, unlink: Unlink) -> Vec<Unregister> {
         let mut unregister = Vec::new();
         for index in LinkIndex::ALL {
@@ -195,6 +197,8 @@ impl Node {
         unregister
     }
 
+    /// Counts a child that was dropped, and is closed, after a cancellation had taken the table with it.
+    /// That cancellation waits for this.
     fn report_dropped(&self) {
         let mut state = self.state.lock();
         state.dropped += 1;
@@ -205,7 +209,7 @@ impl Node {
         }
     }
 
-    /// Has `callback` run once the node is done: at once if it is done already.
+    /// Registers `callback` to run once the node is done, or schedules it now if it is.
     pub(crate) fn add_callback(self: &Arc<Self>, callback: &Arc<Callback>) {
         timer::retry_refused();
         if self.is_unregistered() {
@@ -236,20 +240,21 @@ impl Node {
         }
     }
 
+    /// Propagates the end of a custom context that is done.
     fn end_external(self: &Arc<Self>, external: &External) {
         let (error, cause) = match &self.parent {
-            // It ends with the context that it wraps. The cancellation of that one is on its way.
+            // It ends like the context it wraps.
             Some(parent) => match parent.err() {
                 Some(error) => (error, CauseIn::Parent(LinkIndex::First)),
-                None => return,
+                None => return, // that context's cancellation will reach this node
             },
             None => (self.outcome(external).error, CauseIn::Node),
         };
         self.propagate(End { error, cause }).run();
     }
 
-    /// Has a custom context watched while it has children. One that is done with the context that it
-    /// wraps needs no watch.
+    /// Starts to watch a custom context that has children, so that its end reaches them. Calls user
+    /// code. A child of the context it wraps needs no watch.
     fn watch_external(self: &Arc<Self>) {
         let (Some(external), None) = (self.external(), &self.parent) else {
             return;

@@ -12,7 +12,8 @@ use crate::runtime::sync::{fence, Arc, Ordering};
 /// After so many calls of `err` a node is registered, so that each further one is a single load.
 const REGISTERED_AFTER: u8 = if cfg!(model) { 2 } else { 16 };
 
-/// How many unregistered nodes a call of `err` passes at most on its way up.
+/// How many unregistered nodes a call of `err` passes at most on its way up, because it stores them in
+/// an array on the stack. It registers the next one.
 const MAX_LEVELS: usize = 8;
 
 impl Node {
@@ -38,8 +39,8 @@ impl Node {
         }
     }
 
-    /// The done channels of the node are being closed one after the other. While none is closed the
-    /// context is not done; as soon as one is, it is done once all are.
+    /// Returns the error of a node whose done channels are being closed, one after the other. Returns
+    /// `None` while no channel is closed. Once one is, waits for the others and returns the error.
     #[cold]
     fn closing_err(&self, end: End) -> Option<Error> {
         let done = self.done.get()?;
@@ -156,11 +157,11 @@ impl Node {
         match self.extra.get()? {
             Extra::Cause(cause) => Some(cause.clone()),
             Extra::Signals(signals) => signals.1.get().cloned(),
-            _ => None,
+            Extra::Second(..) | Extra::External(_) => None,
         }
     }
 
-    /// Returns how a custom context ended, once it is done.
+    /// Returns how a custom context, which must be done, ended.
     ///
     /// Contexts that wrap one another are asked from the innermost to the outermost, so that each
     /// finds the answer of the one that it wraps ready, and the stack stays shallow.
@@ -224,7 +225,8 @@ impl Node {
         done.any()
     }
 
-    /// Waits until the done channels of a claimed node are closed.
+    /// Waits until the done channels of a claimed node are closed, so that what the caller does next
+    /// finds it done.
     pub(super) fn wait_closed(&self) {
         if let (Phase::Closing(_), Some(done)) = (self.phase.load(), self.done.get()) {
             done.wait_closed();

@@ -121,7 +121,7 @@ pub(crate) fn root() -> (Context, CancelCauseFunc) {
     child(&Context::background())
 }
 
-/// Has a context registered by the questions that it takes.
+/// Registers a context: the third call of `err` does.
 pub(crate) fn register(ctx: &Context) {
     for _ in 0..3 {
         let _ = ctx.err();
