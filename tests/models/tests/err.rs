@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Returns the cause if the context is done, and asserts that a second question has the same answer.
+/// Returns the cause if the context is done, and asserts that a second call has the same answer.
 fn ask(ctx: &Context) -> Option<String> {
     let error = ctx.err()?;
     let cause = cause(ctx);
@@ -132,7 +132,7 @@ fn err_of_last_handle_during_cancel_and_drop_above() {
     });
 }
 
-/// The question that registers the context comes during the cancellation.
+/// The call of `err` that registers the context comes during the cancellation.
 #[test]
 fn err_that_registers_during_cancel_of_parent() {
     in_all_orders(|| {
@@ -156,7 +156,7 @@ fn err_that_registers_during_cancel_of_parent() {
     });
 }
 
-/// More levels than a question passes.
+/// More levels than a call of `err` passes.
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
 fn err_of_long_chain_during_cancel_agrees() {
