@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use once_cell::sync::Lazy;
 
+use crate::channel::RecvError;
+
 /// States why a context is done. Returned by [`Context::err`](crate::Context::err).
 ///
 /// Equivalent to Go's `context.Canceled` and `context.DeadlineExceeded`, with the same texts. The
@@ -49,6 +51,48 @@ impl Error {
         matches!(self, Error::DeadlineExceeded)
     }
 
+    /// Finds a context's error in another error. Equivalent to Go's `errors.Is`, with
+    /// `context.Canceled` and `context.DeadlineExceeded`.
+    ///
+    /// Searches the error itself and its chain of [sources](StdError::source), which includes what
+    /// `anyhow` and similar crates add. Unlike a loop over `source` it also searches the error
+    /// inside an [`io::Error`], a [`RecvError`](crate::RecvError), a [`Cause`], a [`Box`] and an
+    /// [`Arc`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    /// use go_context::{Context, Error};
+    ///
+    /// fn load(ctx: &Context) -> io::Result<()> {
+    ///     Ok(ctx.check()?)
+    /// }
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// let err = load(&ctx).unwrap_err();
+    /// assert_eq!(Error::find(&err), Some(Error::Canceled));
+    ///
+    /// let other = io::Error::from(io::ErrorKind::NotFound);
+    /// assert_eq!(Error::find(&other), None);
+    /// ```
+    #[must_use]
+    pub fn find(err: &(dyn StdError + 'static)) -> Option<Error> {
+        let mut next = Some(err);
+        while let Some(err) = next {
+            if let Some(found) = find_here(err) {
+                return Some(found);
+            }
+            // Those that pass `source` on to what is inside them would skip that itself.
+            next = match inside(err) {
+                Some(inner) => Some(inner),
+                None => err.source(),
+            };
+        }
+        None
+    }
+
     /// Returns the error as the cause of a context that was cancelled without one. Shared, so that
     /// a call does not allocate.
     pub(crate) fn as_cause(self) -> Cause {
@@ -59,6 +103,27 @@ impl Error {
             Error::DeadlineExceeded => Cause::clone(&DEADLINE_EXCEEDED),
         }
     }
+}
+
+fn find_here(err: &(dyn StdError + 'static)) -> Option<Error> {
+    match err.downcast_ref() {
+        Some(RecvError::Done(err)) => Some(*err),
+        _ => err.downcast_ref().copied(),
+    }
+}
+
+/// Returns the error inside one that forwards all its methods to it.
+fn inside<'a>(err: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    type Shared = Arc<dyn StdError>;
+    if let Some(err) = err.downcast_ref::<io::Error>() {
+        return err.get_ref().map(|err| err as &(dyn StdError + 'static));
+    }
+    None.or_else(|| Some(&**err.downcast_ref::<Cause>()? as &(dyn StdError + 'static)))
+        .or_else(|| Some(&**err.downcast_ref::<Shared>()?))
+        .or_else(|| Some(&**err.downcast_ref::<Arc<io::Error>>()?))
+        .or_else(|| Some(&**err.downcast_ref::<Box<io::Error>>()?))
+        .or_else(|| Some(&**err.downcast_ref::<Arc<Error>>()?))
+        .or_else(|| Some(&**err.downcast_ref::<Box<Error>>()?))
 }
 
 impl fmt::Display for Error {

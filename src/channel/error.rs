@@ -23,6 +23,7 @@ use crate::error::Error;
 /// assert_eq!(ctx.recv(&jobs), Err(RecvError::Disconnected));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RecvError {
     /// The context is done, with this error.
     Done(Error),
@@ -40,6 +41,30 @@ impl fmt::Display for RecvError {
 }
 
 impl StdError for RecvError {}
+
+/// For functions that return a `RecvError` and also call [`check`](crate::Context::check).
+///
+/// # Examples
+///
+/// ```
+/// use go_context::crossbeam_channel::{bounded, Receiver};
+/// use go_context::{Context, RecvError};
+///
+/// fn sum(ctx: &Context, numbers: &Receiver<u32>) -> Result<u32, RecvError> {
+///     ctx.check()?;
+///     Ok(ctx.recv(numbers)? + ctx.recv(numbers)?)
+/// }
+///
+/// let (numbers_in, numbers) = bounded(2);
+/// numbers_in.send(1).unwrap();
+/// numbers_in.send(2).unwrap();
+/// assert_eq!(sum(&Context::background(), &numbers), Ok(3));
+/// ```
+impl From<Error> for RecvError {
+    fn from(err: Error) -> RecvError {
+        RecvError::Done(err)
+    }
+}
 
 impl From<RecvError> for io::Error {
     fn from(err: RecvError) -> io::Error {
@@ -68,6 +93,7 @@ impl From<RecvError> for io::Error {
 /// assert_eq!(refused.into_inner(), "job");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendError<T> {
     /// The context is done, with this error.
     Done(T, Error),
@@ -113,7 +139,15 @@ impl<T> fmt::Display for SendError<T> {
     }
 }
 
-impl<T> StdError for SendError<T> {}
+impl<T> StdError for SendError<T> {
+    /// Returns the context's error, for [`Error::find`], which cannot downcast to any `SendError<T>`.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            SendError::Done(_, err) => Some(err),
+            SendError::Disconnected(_) => None,
+        }
+    }
+}
 
 impl<T> From<SendError<T>> for io::Error {
     fn from(err: SendError<T>) -> io::Error {
