@@ -78,7 +78,10 @@ impl CancelFunc {
     /// assert!(ctx.err().is_some());
     /// ```
     pub fn drop_guard(self) -> DropGuard {
-        DropGuard { node: self.node }
+        DropGuard {
+            node: self.node,
+            is_armed: true,
+        }
     }
 }
 
@@ -154,7 +157,10 @@ impl CancelCauseFunc {
     /// assert!(ctx.cause().unwrap().is::<Error>());
     /// ```
     pub fn drop_guard(self) -> DropGuard {
-        DropGuard { node: self.node }
+        DropGuard {
+            node: self.node,
+            is_armed: true,
+        }
     }
 }
 
@@ -185,11 +191,42 @@ impl fmt::Debug for CancelCauseFunc {
 #[must_use = "the context is cancelled when the guard is dropped"]
 pub struct DropGuard {
     node: Arc<Node>,
+    is_armed: bool,
+}
+
+impl DropGuard {
+    /// Consumes the guard without cancelling the context, and returns the function that cancels it.
+    ///
+    /// # Examples
+    ///
+    /// A function that returns a context on success and cancels it on failure:
+    ///
+    /// ```
+    /// use std::io;
+    /// use go_context::{CancelFunc, Context};
+    ///
+    /// fn start(parent: &Context) -> io::Result<(Context, CancelFunc)> {
+    ///     let (ctx, cancel) = parent.with_cancel();
+    ///     let cancel_on_error = cancel.drop_guard();
+    ///     parent.check()?;
+    ///     Ok((ctx, cancel_on_error.disarm()))
+    /// }
+    ///
+    /// let (ctx, _cancel) = start(&Context::background())?;
+    /// assert!(ctx.err().is_none());
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    pub fn disarm(mut self) -> CancelFunc {
+        self.is_armed = false;
+        CancelFunc::new(self.node.clone())
+    }
 }
 
 impl Drop for DropGuard {
     fn drop(&mut self) {
-        self.node.cancel(None);
+        if self.is_armed {
+            self.node.cancel(None);
+        }
     }
 }
 

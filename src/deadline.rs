@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::runtime::timestamp::Timestamp;
 
 /// Represents the time for [`Context::with_deadline`](crate::Context::with_deadline). Converts from
-/// an [`Instant`] or a [`SystemTime`].
+/// an [`Instant`], an [`Option`] of one, or a [`SystemTime`].
 ///
 /// A `SystemTime` is converted to the `Instant` that is equally far from now, so changing the
 /// system time later does not move the deadline.
@@ -51,6 +51,27 @@ impl Deadline {
 impl From<Instant> for Deadline {
     fn from(instant: Instant) -> Deadline {
         Deadline { at: instant.into() }
+    }
+}
+
+/// Converts what [`Context::deadline`](crate::Context::deadline) returns, so that a context can be
+/// given the deadline of another one. `None` means no deadline.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use go_context::Context;
+///
+/// let bg = Context::background();
+/// let (request, _cancel) = bg.with_timeout(Duration::from_secs(60));
+/// let (audit, _cancel) = bg.with_deadline(request.deadline());
+/// assert_eq!(audit.deadline(), request.deadline());
+/// ```
+impl From<Option<Instant>> for Deadline {
+    fn from(instant: Option<Instant>) -> Deadline {
+        let at = instant.map_or(Timestamp::NONE, Timestamp::from);
+        Deadline { at }
     }
 }
 
