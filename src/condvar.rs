@@ -15,7 +15,8 @@ impl Context {
     ///
     /// Like [`Condvar::wait_while`], but it locks the mutex itself. In Go this takes an `AfterFunc`
     /// that locks the mutex and calls `Broadcast`. The pair must be in an [`Arc`], because a
-    /// callback thread uses it to wake the waiting threads when the context is done. `condition`
+    /// callback thread uses it to wake the waiting threads when the context is done; for a pair
+    /// that is part of a struct see [`wait_while_with`](Context::wait_while_with). `condition`
     /// runs under the mutex, as in std. A poisoned mutex is locked regardless; check with
     /// [`Mutex::is_poisoned`].
     ///
@@ -50,17 +51,89 @@ impl Context {
     pub fn wait_while<'a, T: Send + 'static>(
         &self,
         pair: &'a Arc<(Mutex<T>, Condvar)>,
-        mut condition: impl FnMut(&mut T) -> bool,
+        condition: impl FnMut(&mut T) -> bool,
     ) -> Result<MutexGuard<'a, T>, Error> {
+        self.wait_while_with(pair, |(mutex, condvar)| (mutex, condvar), condition)
+    }
+
+    /// Blocks like [`wait_while`](Context::wait_while), on a mutex and a condition variable that are
+    /// part of `shared`. `pair` returns them, and must always return the same two.
+    ///
+    /// # Errors
+    ///
+    /// Like `wait_while`.
+    ///
+    /// # Panics
+    ///
+    /// Like `wait_while`, and if `pair` does.
+    ///
+    /// # Examples
+    ///
+    /// A queue with a limit, and a condition variable for each side:
+    ///
+    /// ```
+    /// use std::collections::VecDeque;
+    /// use std::sync::{Arc, Condvar, Mutex};
+    /// use go_context::{Context, Error};
+    ///
+    /// #[derive(Default)]
+    /// struct Queue {
+    ///     jobs: Mutex<VecDeque<u32>>,
+    ///     not_empty: Condvar,
+    ///     not_full: Condvar,
+    /// }
+    ///
+    /// impl Queue {
+    ///     fn push(self: &Arc<Self>, ctx: &Context, job: u32) -> Result<(), Error> {
+    ///         let mut jobs = ctx.wait_while_with(
+    ///             self,
+    ///             |queue| (&queue.jobs, &queue.not_full),
+    ///             |jobs| jobs.len() == 8,
+    ///         )?;
+    ///         jobs.push_back(job);
+    ///         self.not_empty.notify_one();
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn pop(self: &Arc<Self>, ctx: &Context) -> Result<u32, Error> {
+    ///         let mut jobs = ctx.wait_while_with(
+    ///             self,
+    ///             |queue| (&queue.jobs, &queue.not_empty),
+    ///             |jobs| jobs.is_empty(),
+    ///         )?;
+    ///         self.not_full.notify_one();
+    ///         Ok(jobs.pop_front().unwrap())
+    ///     }
+    /// }
+    ///
+    /// let queue = Arc::new(Queue::default());
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// queue.push(&ctx, 1)?;
+    /// assert_eq!(queue.pop(&ctx), Ok(1));
+    /// cancel.cancel();
+    /// assert_eq!(queue.pop(&ctx), Err(Error::Canceled));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn wait_while_with<'a, S, T>(
+        &self,
+        shared: &'a Arc<S>,
+        pair: impl for<'s> Fn(&'s S) -> (&'s Mutex<T>, &'s Condvar) + Send + 'static,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<MutexGuard<'a, T>, Error>
+    where
+        S: Send + Sync + 'static,
+        T: 'static,
+    {
         self.check()?;
-        let (mutex, condvar) = &**pair;
-        let weak = Arc::downgrade(pair);
+        let (mutex, condvar) = pair(shared);
+        let weak = Arc::downgrade(shared);
         let _stop_on_return = StopOnDrop(self.after_func(move || {
-            if let Some(pair) = weak.upgrade() {
+            if let Some(shared) = weak.upgrade() {
+                let (mutex, condvar) = pair(&shared);
                 // Lock so that a thread between its `err` check and `wait` cannot miss the
                 // notification.
-                drop(pair.0.lock());
-                pair.1.notify_all();
+                drop(mutex.lock());
+                condvar.notify_all();
             }
         }));
         let mut guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
