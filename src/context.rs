@@ -565,6 +565,31 @@ impl Context {
         self.err().map_or(Ok(()), Err)
     }
 
+    /// Returns an error with the [cause](Context::cause) if the context is done. Equivalent to Go's
+    /// `return context.Cause(ctx)`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the cause.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use go_context::{Cause, Context};
+    ///
+    /// fn work(ctx: &Context) -> Result<(), Cause> {
+    ///     ctx.check_cause()
+    /// }
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel_cause();
+    /// assert!(work(&ctx).is_ok());
+    /// cancel.cancel("the cable was cut");
+    /// assert_eq!(work(&ctx).unwrap_err().to_string(), "the cable was cut");
+    /// ```
+    pub fn check_cause(&self) -> Result<(), Cause> {
+        self.cause().map_or(Ok(()), Err)
+    }
+
     /// Returns the reason for the cancellation: the cause passed to the first cancellation of this
     /// context or an ancestor, or the [`Error`] itself if none was given. Returns `None` if the
     /// context is not done. Equivalent to Go's `context.Cause`.
@@ -614,6 +639,15 @@ impl Context {
     /// Returns the time until the [deadline](Context::deadline): `None` if there is no deadline,
     /// zero if it has passed. In Go this is `time.Until` of `ctx.Deadline()`.
     ///
+    /// If it returns zero, the context is done, even if the timer thread has not come to that yet.
+    /// (The exception is a [custom context](Context::custom) with a deadline that it does not keep,
+    /// and contexts derived from it.) In this case only, it may block like
+    /// [`CancelFunc::cancel`].
+    ///
+    /// Some functions of std, for example
+    /// [`TcpStream::set_read_timeout`](std::net::TcpStream::set_read_timeout), refuse a timeout of
+    /// zero, so call [`check`](Context::check) between the two.
+    ///
     /// # Examples
     ///
     /// ```
@@ -627,10 +661,29 @@ impl Context {
     /// let (ctx, _cancel) = bg.with_timeout(minute);
     /// assert!(ctx.remaining().unwrap() <= minute);
     /// ```
+    ///
+    /// A read that waits no longer than the context allows:
+    ///
+    /// ```no_run
+    /// use std::io::{self, Read};
+    /// use std::net::TcpStream;
+    /// use go_context::Context;
+    ///
+    /// fn read(ctx: &Context, stream: &mut TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    ///     let remaining = ctx.remaining();
+    ///     ctx.check()?; // fails if `remaining` is zero
+    ///     stream.set_read_timeout(remaining)?;
+    ///     stream.read(buf)
+    /// }
+    /// ```
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        let deadline = self.deadline()?;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        let node = self.node.as_ref()?;
+        let remaining = node.deadline()?.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
+            node.expire_deadline();
+        }
+        Some(remaining)
     }
 
     /// Returns whether the context can ever be done. Equivalent to Go's `ctx.Done() != nil`.
@@ -686,6 +739,28 @@ impl Context {
     #[inline]
     pub fn value<K: Key>(&self, key: &K) -> Option<&K::Value> {
         self.values.get(key)
+    }
+
+    /// Returns whether both are the same context: clones of each other. Equivalent to `==` of two
+    /// contexts in Go.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use go_context::Context;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_cancel();
+    /// assert!(ctx.ptr_eq(&ctx.clone()));
+    /// assert!(!ctx.ptr_eq(&Context::background()));
+    /// ```
+    #[must_use]
+    pub fn ptr_eq(&self, other: &Context) -> bool {
+        let nodes = (self.node.as_ref(), other.node.as_ref());
+        let is_same_node = match nodes {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        is_same_node && self.values.ptr_eq(&other.values)
     }
 }
 

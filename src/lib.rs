@@ -169,7 +169,7 @@
 //!         .iter()
 //!         .map(|path| s.spawn(move |_| Ok(fs::metadata(path)?.len())))
 //!         .collect();
-//!     sizes.iter().filter_map(|size| size.recv().ok()).sum()
+//!     Ok(sizes.iter().filter_map(|size| size.recv().ok()).sum())
 //! });
 //! assert!(total.unwrap() > 0);
 //! ```
@@ -285,6 +285,7 @@ mod context;
 
 mod channel;
 mod condvar;
+mod interrupt;
 mod scope;
 
 mod custom;

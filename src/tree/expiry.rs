@@ -28,6 +28,23 @@ impl Node {
         self.kind == Kind::Deadline && self.deadline <= Timestamp::now()
     }
 
+    /// Ends a node whose own or inherited deadline has passed. When it returns the node is done, even if
+    /// the timer thread or another one is about to end it.
+    pub(crate) fn expire_deadline(self: &Arc<Self>) {
+        let mut next = Some(self);
+        while let Some(node) = next {
+            if node.kind == Kind::Deadline && node.deadline == self.deadline {
+                if node.is_unregistered() {
+                    node.register();
+                }
+                return node.propagate(node.deadline_end()).run();
+            }
+            next = node
+                .parents()
+                .find(|parent| parent.deadline == self.deadline);
+        }
+    }
+
     pub(super) fn deadline_end(&self) -> End {
         End {
             error: Error::DeadlineExceeded,
