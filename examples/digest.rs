@@ -118,14 +118,22 @@ fn run_stages(ctx: &Context, options: &Options, stats: &Stats) -> Result<(), Fai
     ctx.scope(|s| {
         let (jobs_in, jobs) = bounded(QUEUE);
         let (digests_in, digests) = bounded(QUEUE);
-        s.spawn(move |ctx| walk(ctx, &options.root, jobs_in, stats));
+        let thread = thread::Builder::new;
+        s.spawn_with(thread(), move |ctx| {
+            walk(ctx, &options.root, jobs_in, stats)
+        })?;
         for _ in 0..options.workers.get() {
             let (jobs, digests_in) = (jobs.clone(), digests_in.clone());
-            s.spawn(move |ctx| digest_files(ctx, jobs, digests_in, stats));
+            s.spawn_with(thread(), move |ctx| {
+                digest_files(ctx, jobs, digests_in, stats)
+            })?;
         }
-        s.spawn(move |_| Printer::new(options.progress, stats).print_all(digests));
+        s.spawn_with(thread(), move |_| {
+            Printer::new(options.progress, stats).print_all(digests)
+        })?;
         // When this closure returns, only the stages own ends of the channels, so a channel is
         // disconnected once the last stage at its other end has returned.
+        Ok(())
     })
 }
 
@@ -355,13 +363,13 @@ enum Failure {
     TimedOut(Duration),
     /// The context is done. If another stage failed first, `scope` returns the failure of that one.
     Stopped(go_context::Error),
-    /// The stage was not started: there is no thread, or the context is done.
+    /// The system has refused a thread for the stage.
     NotStarted(io::Error),
 }
 
 impl Failure {
     fn is_from_context(&self) -> bool {
-        matches!(self, Failure::Stopped(_) | Failure::NotStarted(_))
+        matches!(self, Failure::Stopped(_))
     }
 }
 

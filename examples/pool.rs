@@ -143,6 +143,7 @@ fn count(ctx: &Context, options: &Options, counts: &mut Counts) -> io::Result<()
         // Only the workers keep their ends, so the results end when the last worker returns.
         drop((jobs, results_in));
         add_up(counts, &results, options, &lines);
+        Ok(())
     })
 }
 

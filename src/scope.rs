@@ -6,17 +6,20 @@
 //! other lock is taken.
 
 use std::any::Any;
+use std::error::Error as StdError;
 use std::fmt::{self, Display};
 use std::io;
 use std::marker::PhantomData;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::time::Duration;
 
 use crossbeam_channel::{bounded, select_biased, Receiver, Sender};
+use once_cell::sync::OnceCell;
 
 use crate::cancel::CancelCauseFunc;
 use crate::context::Context;
 use crate::error::{into_cause, Cause};
-use crate::runtime::sync::{thread, Mutex};
+use crate::runtime::sync::{thread, Arc, Mutex};
 use crate::runtime::{timer, unwind};
 
 /// # Groups
@@ -25,27 +28,23 @@ impl Context {
     /// finished. Equivalent to Go's errgroup, on [`std::thread::scope`].
     ///
     /// `f` receives a [`Scope`] for spawning workers. Each worker receives the group's context, a
-    /// child of this one. The first error that a worker returns cancels the group's context, with
-    /// the text of the error as the cause. Then the other workers can stop, and no more are
-    /// started.
+    /// child of this one. The first error, of a worker or of `f` itself, cancels the group's
+    /// context, with the text of the error as the cause. Then the others can stop, and no more
+    /// workers are started.
     ///
     /// When `scope` returns, `f` and all workers have returned, and the group's context is done.
     /// (As with std's scope, the workers' threads may still be dropping thread-locals.)
     ///
-    /// You choose the error type `E`, and usually have to annotate it. It must implement
-    /// `From<io::Error>`, because spawning a thread can fail: for example [`io::Error`],
-    /// `anyhow::Error`, `Box<dyn std::error::Error + Send + Sync>`, or an enum with such a variant.
-    ///
     /// # Errors
     ///
-    /// - The worker's error that occurred first. [`scope_all`](Context::scope_all) returns all.
-    /// - The [`io::Error`] of the operating system if a thread cannot be spawned. It is treated
-    ///   like an error of that worker.
-    /// - The context's [`Error`](crate::Error), converted to an [`io::Error`], if there was no
-    ///   other error but a worker was not started because the context was done. So `Ok` means that
-    ///   every worker ran and succeeded.
+    /// Returns the error that occurred first. [`scope_all`](Context::scope_all) returns all of them.
     ///
-    /// A cancelled context alone is not an error: if all workers return `Ok`, so does `scope`.
+    /// You choose the error type `E`, and usually have to annotate it. It only has to implement
+    /// [`Display`] and [`Send`], and may borrow: for example [`io::Error`], `anyhow::Error`,
+    /// `Box<dyn std::error::Error + Send + Sync>`, [`Error`](crate::Error) or `String`.
+    ///
+    /// A context that is done is not an error by itself: workers are started even then, and if all
+    /// of them return `Ok`, so does `scope`.
     ///
     /// # Panics
     ///
@@ -55,14 +54,16 @@ impl Context {
     ///
     /// # Differences from errgroup
     ///
-    /// A group that has failed starts no more workers, a panic reaches the caller, and a group
-    /// cannot be used after its scope:
+    /// The function that starts the workers can fail as well, a group that has failed starts no more
+    /// workers, a worker that cannot be started because the limit is reached and the context is done
+    /// runs on the calling thread, a panic reaches the caller, the cause is the text of the error,
+    /// and a group cannot be used after its scope:
     ///
     /// ```compile_fail,E0521
     /// # use std::io;
     /// # let bg = go_context::Context::background();
     /// let mut escaped = None;
-    /// let _: io::Result<()> = bg.scope(|s| escaped = Some(s));
+    /// let _: io::Result<()> = bg.scope(|s| Ok(escaped = Some(s)));
     /// ```
     ///
     /// # Examples
@@ -76,28 +77,52 @@ impl Context {
     ///     Ok(fs::read_to_string(path)?.lines().count())
     /// }
     ///
-    /// let paths = ["Cargo.toml", "README.md", "no such file"];
-    /// let counted: io::Result<()> = Context::background().scope(|s| {
-    ///     s.set_limit(4);
-    ///     for path in paths {
-    ///         s.spawn(move |ctx| {
-    ///             println!("{path}: {}", lines(ctx, path)?);
-    ///             Ok(())
-    ///         });
-    ///     }
+    /// fn count(ctx: &Context, paths: &[&str]) -> io::Result<usize> {
+    ///     ctx.scope(|s| {
+    ///         s.set_limit(4);
+    ///         let counts: Vec<_> = paths
+    ///             .iter()
+    ///             .map(|path| s.spawn(|ctx| lines(ctx, path)))
+    ///             .collect();
+    ///         Ok(counts.iter().filter_map(|count| count.recv().ok()).sum())
+    ///     })
+    /// }
+    ///
+    /// let bg = Context::background();
+    /// assert!(count(&bg, &["Cargo.toml", "README.md"])? > 10);
+    /// let err = count(&bg, &["Cargo.toml", "no such file"]).unwrap_err();
+    /// assert_eq!(err.kind(), io::ErrorKind::NotFound);
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    ///
+    /// The error of `f` stops the workers, for example if something that they need is missing:
+    ///
+    /// ```
+    /// use std::{fs::File, io, time::Duration};
+    /// use go_context::Context;
+    ///
+    /// let sent = Context::background().scope(|s| -> io::Result<_> {
+    ///     s.spawn(|ctx| {
+    ///         while ctx.sleep(Duration::from_secs(1)).is_ok() {
+    ///             println!("still at work");
+    ///         }
+    ///         Ok(())
+    ///     });
+    ///     let file = File::open("no such file")?;
+    ///     file.metadata()
     /// });
-    /// assert_eq!(counted.unwrap_err().kind(), io::ErrorKind::NotFound);
+    /// assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::NotFound);
     /// ```
     pub fn scope<'env, T, E, F>(&self, f: F) -> Result<T, E>
     where
-        F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T,
-        E: Display + From<io::Error> + Send,
+        F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
+        E: Display + Send,
     {
         run(self, 1, f).map_err(|mut errors| errors.swap_remove(0).1)
     }
 
-    /// Runs a group like [`scope`](Context::scope), but returns the errors of all workers, in the
-    /// order in which the workers were spawned.
+    /// Runs a group like [`scope`](Context::scope), but returns all errors: that of `f` first, and
+    /// then those of the workers, in the order in which the workers were spawned.
     ///
     /// As in `scope`, the error that occurs first cancels the group. The others are those of
     /// workers that failed by themselves or because of the cancellation.
@@ -126,6 +151,7 @@ impl Context {
     ///             Err(io::Error::other(name))
     ///         });
     ///     }
+    ///     Ok(())
     /// });
     /// let errors = all.unwrap_err();
     /// assert_eq!(errors[0].to_string(), "first");
@@ -133,8 +159,8 @@ impl Context {
     /// ```
     pub fn scope_all<'env, T, E, F>(&self, f: F) -> Result<T, Vec<E>>
     where
-        F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T,
-        E: Display + From<io::Error> + Send,
+        F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
+        E: Display + Send,
     {
         run(self, usize::MAX, f).map_err(|mut errors| {
             errors.sort_by_key(|(index, _)| *index);
@@ -169,12 +195,12 @@ impl Context {
 ///             size.fetch_add(path.metadata()?.len(), Ordering::Relaxed);
 ///         }
 ///     }
-///     s.context().check().map_err(io::Error::from)
+///     Ok(s.context().check()?)
 /// }
 ///
 /// let size = AtomicU64::new(0);
 /// let src = Path::new("src");
-/// Context::background().scope(|s| visit(s, src, &size))??;
+/// Context::background().scope(|s| visit(s, src, &size))?;
 /// assert!(size.into_inner() > 0);
 /// # Ok::<(), io::Error>(())
 /// ```
@@ -202,10 +228,7 @@ impl<E> fmt::Debug for Scope<'_, '_, E> {
     }
 }
 
-impl<'scope, E> Scope<'scope, '_, E>
-where
-    E: Display + From<io::Error> + Send,
-{
+impl<'scope, E: Display + Send> Scope<'scope, '_, E> {
     /// Returns the group's context, which is the one that the workers receive.
     ///
     /// # Examples
@@ -219,12 +242,58 @@ where
     ///         Err(io::Error::other("the disk is full"))
     ///     });
     ///     s.context().wait(); // until the group has failed
+    ///     Ok(())
     /// });
     /// assert_eq!(failed.unwrap_err().to_string(), "the disk is full");
     /// ```
     #[must_use]
     pub fn context(self) -> &'scope Context {
         &self.group.ctx
+    }
+
+    /// Cancels the group's context with a cause. The group does not fail because of that.
+    ///
+    /// It is for a group that has what it wanted, so that the remaining workers can stop. Errors
+    /// that workers return from now on are dropped, and no more workers are started. Panics are
+    /// still resumed, and an error of the function that was passed to [`Context::scope`] is still
+    /// returned.
+    ///
+    /// # Examples
+    ///
+    /// The first answer wins:
+    ///
+    /// ```
+    /// use go_context::crossbeam_channel::bounded;
+    /// use go_context::{Context, Error};
+    ///
+    /// fn ask(ctx: &Context, server: &str) -> Result<String, Error> {
+    ///     if server == "slow" {
+    ///         ctx.wait();
+    ///     }
+    ///     ctx.check()?;
+    ///     Ok(format!("the answer of {server}"))
+    /// }
+    ///
+    /// let first = Context::background().scope(|s| -> Result<_, Error> {
+    ///     let (answer, answers) = bounded(1);
+    ///     for server in ["slow", "quick"] {
+    ///         let answer = answer.clone();
+    ///         s.spawn(move |ctx| {
+    ///             // The channel is full if another server was first.
+    ///             let _ = answer.try_send(ask(ctx, server)?);
+    ///             s.cancel("another server has answered");
+    ///             Ok(())
+    ///         });
+    ///     }
+    ///     drop(answer);
+    ///     Ok(answers.recv().ok())
+    /// });
+    /// assert_eq!(first, Ok(Some("the answer of quick".to_string())));
+    /// ```
+    pub fn cancel(self, cause: impl Into<Box<dyn StdError + Send + Sync>>) {
+        self.group.cancel_with(into_cause(cause), |state| {
+            state.is_cancelled = true;
+        });
     }
 
     /// Limits the number of workers that run at the same time. Equivalent to errgroup's `SetLimit`.
@@ -250,6 +319,7 @@ where
     ///     s.set_limit(2);
     ///     assert!(s.try_spawn(|_| Ok(())).is_ok());
     ///     cancel.cancel(); // ends the first worker
+    ///     Ok(())
     /// });
     /// assert!(result.is_ok());
     /// ```
@@ -260,8 +330,10 @@ where
 
     /// Starts a worker on a thread of its own. Equivalent to errgroup's `Go`.
     ///
-    /// Blocks while as many workers are running as the [limit](Scope::set_limit) allows, or until
-    /// the group's context is done. If the context is done, `f` is dropped instead of run.
+    /// Blocks while as many workers are running as the [limit](Scope::set_limit) allows. If the
+    /// group's context becomes done meanwhile, because that of its parent does, the worker runs on
+    /// the calling thread. If the group has failed or was [cancelled](Scope::cancel), `f` is dropped
+    /// instead of run.
     ///
     /// A worker that calls `spawn` counts as running while it is blocked, so workers that all do
     /// this can deadlock; use [`try_spawn`](Scope::try_spawn) there.
@@ -270,6 +342,11 @@ where
     /// fails, panics or is not run, the channel is disconnected without a message, and the group's
     /// context is done. Receive from the channel to join the worker, for example with
     /// [`Context::recv`], or drop it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the system refuses the thread, as std's `spawn` does. Use
+    /// [`try_spawn`](Scope::try_spawn) or [`spawn_with`](Scope::spawn_with) to handle this.
     ///
     /// # Examples
     ///
@@ -283,9 +360,29 @@ where
     ///         .chunks(25)
     ///         .map(|part| s.spawn(|_| Ok(part.iter().sum::<u64>())))
     ///         .collect();
-    ///     parts.iter().filter_map(|part| part.recv().ok()).sum()
+    ///     Ok(parts.iter().filter_map(|part| part.recv().ok()).sum())
     /// });
     /// assert_eq!(sum.unwrap(), 5050);
+    /// ```
+    ///
+    /// A function that spawns workers takes a `Scope`. The second lifetime matters only to the
+    /// function that creates the scope:
+    ///
+    /// ```
+    /// use std::{fs, io};
+    /// use go_context::{crossbeam_channel::Receiver, Context, Scope};
+    ///
+    /// fn read<'scope>(
+    ///     s: Scope<'scope, '_, io::Error>,
+    ///     path: &'scope str,
+    /// ) -> Receiver<String> {
+    ///     s.spawn(move |_| fs::read_to_string(path))
+    /// }
+    ///
+    /// let path = String::from("Cargo.toml");
+    /// let text = Context::background().scope(|s| Ok(read(s, &path).recv()))?;
+    /// assert!(text.unwrap().contains("go-context"));
+    /// # Ok::<(), io::Error>(())
     /// ```
     ///
     /// A worker cannot borrow what `f` owns, because it may outlive `f`:
@@ -298,6 +395,7 @@ where
     ///     for number in &numbers {
     ///         s.spawn(move |_| Ok(println!("{number}")));
     ///     }
+    ///     Ok(())
     /// });
     /// ```
     ///
@@ -309,17 +407,25 @@ where
     /// let count = Cell::new(0);
     /// let _: io::Result<()> = bg.scope(|s| {
     ///     s.spawn(|_| Ok(count.set(1)));
+    ///     Ok(())
     /// });
     /// ```
+    #[track_caller]
     pub fn spawn<F, R>(self, f: F) -> Receiver<R>
     where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
         self.spawn_with(thread::Builder::new(), f)
+            .expect("failed to spawn thread")
     }
 
     /// Starts a worker like [`spawn`](Scope::spawn), on a thread with a given name or stack size.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the system if it refuses the thread. `f` is dropped then. The group does
+    /// not fail because of that.
     ///
     /// # Panics
     ///
@@ -331,38 +437,48 @@ where
     /// use std::{io, thread};
     /// use go_context::Context;
     ///
-    /// let result: io::Result<()> = Context::background().scope(|s| {
+    /// let is_fetch = Context::background().scope(|s| -> io::Result<_> {
     ///     let thread = thread::Builder::new()
     ///         .name("fetch".into())
     ///         .stack_size(64 * 1024); // bytes
     ///     let is_fetch = s.spawn_with(thread, |_| {
     ///         Ok(thread::current().name() == Some("fetch"))
-    ///     });
-    ///     assert_eq!(is_fetch.recv(), Ok(true));
+    ///     })?;
+    ///     Ok(is_fetch.recv())
     /// });
-    /// assert!(result.is_ok());
+    /// assert_eq!(is_fetch?, Ok(true));
+    /// # Ok::<(), io::Error>(())
     /// ```
-    pub fn spawn_with<F, R>(self, thread: thread::Builder, f: F) -> Receiver<R>
+    pub fn spawn_with<F, R>(self, thread: thread::Builder, f: F) -> io::Result<Receiver<R>>
     where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
         match self.group.acquire() {
-            Some(permit) => self.start_worker(permit, thread, f),
-            None => {
+            Ok(permit) => self.start_worker(permit, thread, f).map_err(|(err, f)| {
+                drop(f);
+                err
+            }),
+            Err(NoPermit::ContextDone(index)) => {
+                let (result, receiver) = bounded(1);
+                self.group.run_worker(index, f, result);
+                Ok(receiver)
+            }
+            Err(NoPermit::LimitReached | NoPermit::GroupOver) => {
                 drop(f); // may panic, so before the channel is made, which would leak
-                bounded(1).1
+                Ok(bounded(1).1)
             }
         }
     }
 
-    /// Starts a worker unless the [limit](Scope::set_limit) is reached or the group's context is
-    /// done. Equivalent to errgroup's `TryGo`. Does not block.
+    /// Starts a worker unless the [limit](Scope::set_limit) is reached. Equivalent to errgroup's
+    /// `TryGo`. Neither blocks nor panics.
     ///
     /// # Errors
     ///
-    /// Returns `f` if it was not started. The group does not fail because of that. If the thread
-    /// cannot be spawned, the group fails as with [`spawn`](Scope::spawn), and `f` is not returned.
+    /// Returns `f` if it was not started: because of the limit, because the system refuses the
+    /// thread, or because the group has failed or was [cancelled](Scope::cancel). The group does not
+    /// fail because of that.
     ///
     /// # Examples
     ///
@@ -370,7 +486,7 @@ where
     /// use std::io;
     /// use go_context::Context;
     ///
-    /// let result: io::Result<_> = Context::background().scope(|s| {
+    /// let result: io::Result<()> = Context::background().scope(|s| {
     ///     s.set_limit(1);
     ///     for numbers in [[1, 2], [3, 4]] {
     ///         let work = move |_: &Context| {
@@ -381,76 +497,52 @@ where
     ///             work(s.context())?; // at the limit: run it on this thread
     ///         }
     ///     }
-    ///     Ok::<(), io::Error>(())
+    ///     Ok(())
     /// });
-    /// assert!(result.unwrap().is_ok());
+    /// assert!(result.is_ok());
     /// ```
     pub fn try_spawn<F, R>(self, f: F) -> Result<Receiver<R>, F>
     where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
-        self.try_spawn_with(thread::Builder::new(), f)
-    }
-
-    /// Starts a worker like [`try_spawn`](Scope::try_spawn), on a thread with a given name or stack
-    /// size.
-    ///
-    /// # Errors
-    ///
-    /// Like `try_spawn`.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the thread name contains a null byte.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::{io, thread};
-    /// use go_context::Context;
-    ///
-    /// let result: io::Result<()> = Context::background().scope(|s| {
-    ///     let thread = thread::Builder::new().name("spare".into());
-    ///     assert!(s.try_spawn_with(thread, |_| Ok(())).is_ok());
-    /// });
-    /// assert!(result.is_ok());
-    /// ```
-    pub fn try_spawn_with<F, R>(self, thread: thread::Builder, f: F) -> Result<Receiver<R>, F>
-    where
-        F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
-        R: Send + 'scope,
-    {
         match self.group.try_acquire() {
-            Some(permit) => Ok(self.start_worker(permit, thread, f)),
-            None => Err(f),
+            Ok(permit) => self
+                .start_worker(permit, thread::Builder::new(), f)
+                .map_err(|(_, f)| f),
+            Err(_) => Err(f),
         }
     }
 
+    /// Fails with `f` if the system refuses the thread.
     fn start_worker<F, R>(
         self,
         permit: Permit<'scope, E>,
         thread: thread::Builder,
         f: F,
-    ) -> Receiver<R>
+    ) -> Result<Receiver<R>, (io::Error, F)>
     where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
         let (result, receiver) = bounded(1);
-        let (group, index) = (permit.group, permit.index);
-        let work = Box::new(move || {
-            group.catch(|| match f(&group.ctx) {
-                Ok(value) => drop(result.send(value)), // the receiver may have been dropped
-                Err(err) => group.fail(index, err),
-            });
-            group.catch(|| drop(result));
-            drop(permit);
-        });
-        if let Err(err) = self.threads.spawn(thread, work) {
-            group.catch(|| group.fail(index, E::from(err)));
-        }
-        receiver
+        // Shared with the thread, because a thread that is refused drops what it was given.
+        let f = Arc::new(Mutex::new(Some(f)));
+        let work = {
+            let f = f.clone();
+            move || {
+                let taken = f.lock().take();
+                if let Some(f) = taken {
+                    permit.group.run_worker(permit.index, f, result);
+                }
+                drop(permit);
+            }
+        };
+        let started = self.threads.spawn(thread, Box::new(work));
+        started.map(|()| receiver).map_err(|err| {
+            let f = f.lock().take();
+            (err, f.expect("only the thread takes it"))
+        })
     }
 }
 
@@ -475,11 +567,11 @@ impl<'scope> Threads<'scope> for thread::Scope<'scope, '_> {
 }
 
 /// Runs `f` and the workers it spawns. Returns at most `most_errors` errors, in the order in which
-/// they occurred, each with the index of its worker.
+/// they occurred, each with the index of its worker, or 0 for `f`.
 fn run<'env, T, E, F>(parent: &Context, most_errors: usize, f: F) -> Result<T, Vec<(usize, E)>>
 where
-    F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> T,
-    E: Display + From<io::Error> + Send,
+    F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
+    E: Display + Send,
 {
     timer::retry_refused();
     let (ctx, cancel) = parent.with_cancel_cause();
@@ -497,9 +589,11 @@ where
             threads,
             env: PhantomData,
         };
-        group.catch(|| value = Some(f(scope)));
+        group.catch(|| match f(scope) {
+            Ok(returned) => value = Some(returned),
+            Err(err) => group.fail(0, err),
+        });
     });
-    group.catch(|| group.record_refused());
     group.catch(|| drop(group.cancel.clone().drop_guard()));
     if group.has_failed() {
         group.catch(|| drop(value.take()));
@@ -529,15 +623,18 @@ struct Group<E> {
 struct State<E> {
     limit: usize,
     active: usize,
-    /// How many permits have been acquired so far.
+    /// How many workers have been started so far.
     started: usize,
-    /// Whether a worker was not started because the context was done.
-    refused: bool,
-    /// Each with the index of its worker, in the order in which they occurred.
+    /// Why the group was cancelled: the first error or panic, or the argument of `Scope::cancel`. No
+    /// worker is started from then on.
+    cause: Option<Cause>,
+    /// Whether `Scope::cancel` was called, after which errors of workers do not count.
+    is_cancelled: bool,
+    /// How many errors have occurred.
+    failures: usize,
+    /// Each with the index of its worker.
     errors: Vec<(usize, E)>,
     panic: Option<Box<dyn Any + Send>>,
-    /// Why the group was cancelled: the first error or panic.
-    cause: Option<Cause>,
 }
 
 impl<E> Default for State<E> {
@@ -546,28 +643,44 @@ impl<E> Default for State<E> {
             limit: usize::MAX,
             active: 0,
             started: 0,
-            refused: false,
+            cause: None,
+            is_cancelled: false,
+            failures: 0,
             errors: Vec::new(),
             panic: None,
-            cause: None,
         }
     }
 }
 
+/// Why a worker gets no permit.
+enum NoPermit {
+    LimitReached,
+    /// The limit is reached, and the context is done. The worker has this index.
+    ContextDone(usize),
+    /// The group has failed or was cancelled.
+    GroupOver,
+}
+
 impl<E> Group<E> {
-    /// Waits for a permit. Returns `None` if the group's context is done.
-    fn acquire(&self) -> Option<Permit<'_, E>> {
+    /// Waits for a permit, until the context is done.
+    fn acquire(&self) -> Result<Permit<'_, E>, NoPermit> {
         let mut was_notified = false;
         loop {
-            if let Some(permit) = self.try_acquire() {
-                if was_notified {
-                    self.notify_waiter();
+            // Before the attempt, which finds out whether that is the end of the group.
+            let is_done = self.ctx.err().is_some();
+            match self.try_acquire() {
+                Err(NoPermit::LimitReached) if is_done => {
+                    let mut state = self.state.lock();
+                    state.started += 1;
+                    return Err(NoPermit::ContextDone(state.started));
                 }
-                return Some(permit);
-            }
-            if self.ctx.err().is_some() {
-                self.state.lock().refused = true;
-                return None;
+                Err(NoPermit::LimitReached) => {}
+                acquired => {
+                    if was_notified {
+                        self.notify_waiter();
+                    }
+                    return acquired;
+                }
             }
             select_biased! {
                 recv(self.ctx.done()) -> _ => {}
@@ -577,20 +690,20 @@ impl<E> Group<E> {
         }
     }
 
-    fn try_acquire(&self) -> Option<Permit<'_, E>> {
+    fn try_acquire(&self) -> Result<Permit<'_, E>, NoPermit> {
         let mut state = self.state.lock();
+        if state.cause.is_some() {
+            return Err(NoPermit::GroupOver);
+        }
         if state.active >= state.limit {
-            return None;
+            return Err(NoPermit::LimitReached);
         }
         state.active += 1;
         state.started += 1;
-        let permit = Permit {
+        Ok(Permit {
             group: self,
             index: state.started,
-        };
-        drop(state);
-        // Checked only now, because the permit may be that of a worker that has failed.
-        self.ctx.err().is_none().then_some(permit)
+        })
     }
 
     /// Wakes a waiting thread when a permit may be free. Must be called with the lock released.
@@ -614,7 +727,7 @@ impl<E> Group<E> {
         let mut later = None;
         // Only the recorded panic is resumed, not those that this leads to.
         unwind::swallow_panic(|| {
-            self.cancel_group(text, |state| match state.panic {
+            self.cancel_with(into_cause(text), |state| match state.panic {
                 Some(_) => later = Some(payload),
                 None => state.panic = Some(payload),
             });
@@ -627,52 +740,97 @@ impl<E> Group<E> {
         state.panic.is_some() || !state.errors.is_empty()
     }
 
-    /// Records an error or a panic and cancels the group, with the text of the first one as the
-    /// cause.
-    fn cancel_group(&self, text: String, record: impl FnOnce(&mut State<E>)) {
-        let cause = into_cause(text);
+    /// Records why the group ends, and cancels its context with the cause that was recorded first.
+    fn cancel_with(&self, cause: Cause, record: impl FnOnce(&mut State<E>)) {
         let mut state = self.state.lock();
         record(&mut state);
-        let first = state.cause.get_or_insert(cause).clone();
+        let first = state.cause.get_or_insert_with(|| cause.clone()).clone();
         drop(state);
         self.cancel.cancel(first);
     }
 }
 
-impl<E: Display + From<io::Error>> Group<E> {
-    /// Records an error of a worker and cancels the group.
+impl<E: Display> Group<E> {
+    fn run_worker<R>(
+        &self,
+        index: usize,
+        f: impl FnOnce(&Context) -> Result<R, E>,
+        result: Sender<R>,
+    ) {
+        self.catch(|| match f(&self.ctx) {
+            Ok(value) => drop(result.send(value)), // the receiver may have been dropped
+            Err(err) => self.fail(index, err),
+        });
+        self.catch(|| drop(result));
+    }
+
+    /// Records an error of a worker, or of the function that spawns them, and cancels the group.
     fn fail(&self, index: usize, err: E) {
-        let mut text = String::new();
-        self.catch(|| text = err.to_string());
-        let mut surplus = None;
+        let (written, is_written) = bounded(0);
+        let cause = Arc::new(ErrorText {
+            text: OnceCell::new(),
+            is_written,
+        });
+        let (mut is_first, mut is_kept) = (false, false);
         self.catch(|| {
-            self.cancel_group(text, |state| {
-                if state.errors.len() < self.most_errors {
-                    state.errors.push((index, err));
-                } else {
-                    surplus = Some(err);
+            self.cancel_with(cause.clone(), |state| {
+                is_first = state.cause.is_none();
+                if index == 0 || !state.is_cancelled {
+                    is_kept = state.failures < self.most_errors;
+                    state.failures += 1;
                 }
             });
         });
-        self.catch(|| drop(surplus));
-    }
-
-    /// Records an error if a worker was not started and there is no other error.
-    fn record_refused(&self) {
-        let state = self.state.lock();
-        let only = state.refused && state.errors.is_empty();
-        drop(state);
-        if let (true, Some(err)) = (only, self.ctx.err()) {
-            let err = E::from(err.into());
-            self.state.lock().errors.push((0, err));
+        if is_first {
+            self.catch(|| drop(cause.text.set(err.to_string())));
+        }
+        drop(written);
+        if is_kept {
+            self.state.lock().errors.push((index, err));
+        } else {
+            self.catch(|| drop(err));
         }
     }
 }
 
+/// The text of an error, as a cause. The group is cancelled before the text is written, because the
+/// error's `Display` is code of the user's, which may block.
+struct ErrorText {
+    text: OnceCell<String>,
+    /// Disconnected when there is a text, or when `Display` has panicked.
+    is_written: Receiver<()>,
+}
+
+/// How long a thread that asks for the text waits for it.
+const TEXT_LIMIT: Duration = Duration::from_secs(10);
+
+impl ErrorText {
+    fn text(&self) -> &str {
+        if self.text.get().is_none() {
+            let _ = self.is_written.recv_timeout(TEXT_LIMIT);
+        }
+        self.text.get().map_or("worker failed", String::as_str)
+    }
+}
+
+impl Display for ErrorText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.text())
+    }
+}
+
+impl fmt::Debug for ErrorText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.text(), f)
+    }
+}
+
+impl StdError for ErrorText {}
+
 /// A permit to run one worker, which counts as running until the permit is dropped.
 struct Permit<'a, E> {
     group: &'a Group<E>,
-    /// How many workers have had a permit by then, including this one.
+    /// The number of the worker, from 1.
     index: usize,
 }
 

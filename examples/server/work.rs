@@ -65,7 +65,7 @@ fn serve(options: Options) -> io::Result<bool> {
             let jobs = jobs.clone();
             s.spawn(|_| server.work(jobs));
         }
-        // A worker that cannot be started, or panics, stops the server too.
+        // A worker that panics stops the server too.
         let (open, _cancel) = server.stopping.merge(s.context());
         let to_front = server.front.clone();
         let _wakes = open.after_func(move || wake(&to_front));
@@ -75,7 +75,7 @@ fn serve(options: Options) -> io::Result<bool> {
             cut.cancel("the time to drain is over");
         }
         drained
-    })?
+    })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -650,7 +650,7 @@ impl Worker {
         self.keep(custom);
     }
 
-    /// A group, of which a worker may fail, panic, or spawn no more because it was cancelled.
+    /// A group, of which a worker may fail or panic.
     fn group(&mut self) {
         self.shared.counts.groups.fetch_add(1, Ordering::Relaxed);
         self.count(Kind::Group);
@@ -672,9 +672,9 @@ impl Worker {
                             (1, 2) => panic_any(Planned),
                             _ => Ok(()),
                         }
-                    });
+                    })?;
                 }
-                s.context().clone()
+                Ok(s.context().clone())
             })
         }));
         let begun = begun.into_inner();
@@ -689,7 +689,6 @@ impl Worker {
             }
             (Ok(Err(errors)), 1) if errors[0].to_string() == "planned" => {}
             (Err(payload), 2) if payload.is::<Planned>() => {}
-            (Ok(Err(_)), _) if begun < 3 => must_be_done(parent, "a group refused work"),
             _ => must(false, "a group has ended as it should not"),
         }
     }
