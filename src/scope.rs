@@ -116,7 +116,7 @@ impl Context {
     pub fn scope<'env, T, E, F>(&self, f: F) -> Result<T, E>
     where
         F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
-        E: Display + Send,
+        E: Display + Send + 'env,
     {
         run(self, 1, f).map_err(|mut errors| errors.swap_remove(0).1)
     }
@@ -160,7 +160,7 @@ impl Context {
     pub fn scope_all<'env, T, E, F>(&self, f: F) -> Result<T, Vec<E>>
     where
         F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
-        E: Display + Send,
+        E: Display + Send + 'env,
     {
         run(self, usize::MAX, f).map_err(|mut errors| {
             errors.sort_by_key(|(index, _)| *index);
@@ -204,7 +204,7 @@ impl Context {
 /// assert!(size.into_inner() > 0);
 /// # Ok::<(), io::Error>(())
 /// ```
-pub struct Scope<'scope, 'env: 'scope, E> {
+pub struct Scope<'scope, 'env: 'scope, E: 'env> {
     group: &'scope Group<E>,
     threads: &'scope dyn Threads<'scope>,
     /// Makes `'env` invariant, as in std's scope, so that only what outlives the scope can be
@@ -571,7 +571,7 @@ impl<'scope> Threads<'scope> for thread::Scope<'scope, '_> {
 fn run<'env, T, E, F>(parent: &Context, most_errors: usize, f: F) -> Result<T, Vec<(usize, E)>>
 where
     F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
-    E: Display + Send,
+    E: Display + Send + 'env,
 {
     timer::retry_refused();
     let (ctx, cancel) = parent.with_cancel_cause();
