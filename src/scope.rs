@@ -692,7 +692,10 @@ impl<E> Group<E> {
 
     fn try_acquire(&self) -> Result<Permit<'_, E>, NoPermit> {
         let mut state = self.state.lock();
-        if state.cause.is_some() {
+        if let Some(cause) = state.cause.clone() {
+            drop(state);
+            // The thread that has recorded the cause may not have cancelled the context yet.
+            self.cancel.cancel(cause);
             return Err(NoPermit::GroupOver);
         }
         if state.active >= state.limit {

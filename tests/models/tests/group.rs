@@ -112,6 +112,23 @@ fn scope_cancel_against_error_has_one_outcome() {
 
 #[test]
 #[cfg_attr(feature = "loom", ignore = "too large")]
+fn spawn_that_drops_work_implies_done() {
+    in_many_orders(|| {
+        let result: io::Result<()> = Context::background().scope(|s| {
+            let ctx = tracked(s.context().clone());
+            s.spawn(|_| Err::<(), _>(io::Error::other("error")));
+            let worker = s.spawn(|_| Ok(()));
+            if is_closed(&worker) {
+                assert_done(&ctx);
+            }
+            Ok(())
+        });
+        assert!(result.is_err());
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "loom", ignore = "too large")]
 fn scope_returns_the_error_that_is_the_cause() {
     in_many_orders(|| {
         let group: Arc<Mutex<Option<Context>>> = Arc::default();
