@@ -772,6 +772,7 @@ impl<E: Display> Group<E> {
         let (written, is_written) = bounded(0);
         let cause = Arc::new(ErrorText {
             text: OnceCell::new(),
+            writer: thread::current().id(),
             is_written,
         });
         let (mut is_first, mut is_kept) = (false, false);
@@ -800,6 +801,8 @@ impl<E: Display> Group<E> {
 /// error's `Display` is code of the user's, which may block.
 struct ErrorText {
     text: OnceCell<String>,
+    /// The thread that writes the text. It does not wait for it.
+    writer: thread::ThreadId,
     /// Disconnected when there is a text, or when `Display` has panicked.
     is_written: Receiver<()>,
 }
@@ -809,7 +812,7 @@ const TEXT_LIMIT: Duration = Duration::from_secs(10);
 
 impl ErrorText {
     fn text(&self) -> &str {
-        if self.text.get().is_none() {
+        if self.text.get().is_none() && thread::current().id() != self.writer {
             let _ = self.is_written.recv_timeout(TEXT_LIMIT);
         }
         self.text.get().map_or("worker failed", String::as_str)
