@@ -12,9 +12,9 @@ impl Context {
     ///
     /// It is for calls that know nothing of contexts but can be ended from another thread: by
     /// shutting down a socket, killing a process, or with the cancel function of a database driver.
-    /// `interrupt` runs on a callback thread, at most once, and only while `call` is running: this
-    /// function does not return before it has. So what `interrupt` ends cannot be the next call, and
-    /// `interrupt` itself should not block. A panic in it is contained, as in a callback of
+    /// `interrupt` runs on a callback thread, at most once, and has returned when this function
+    /// returns. So what `interrupt` ends cannot be the next call, and `interrupt` itself should not
+    /// block. A panic in it is contained, as in a callback of
     /// [`after_func`](Context::after_func).
     ///
     /// # Errors
