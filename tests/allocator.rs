@@ -111,6 +111,7 @@ fn use_contexts(parent: &Context) {
         for number in 0..3 {
             s.spawn(move |_| Err::<(), _>(io::Error::other(number.to_string())));
         }
+        Ok(())
     });
     assert!(!failed.unwrap_err().is_empty());
 }

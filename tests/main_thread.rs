@@ -58,7 +58,7 @@ fn use_contexts() -> u32 {
     let three = runs.recv_timeout(LIMIT).unwrap();
     let four = ctx.without_cancel().scope(|s| {
         let four = s.spawn(|_| Ok::<_, io::Error>(4));
-        four.recv_timeout(LIMIT).unwrap()
+        Ok(four.recv_timeout(LIMIT).unwrap())
     });
     three + four.unwrap()
 }

@@ -246,6 +246,7 @@ fn send_error_returns_message() {
         match &refused {
             SendError::Done(_, why) => assert_eq!(Some(*why), err),
             SendError::Disconnected(_) => assert_eq!(None, err),
+            other => panic!("{other:?}"),
         }
         let back = refused.into_inner();
         assert!(Arc::ptr_eq(&back, &message));

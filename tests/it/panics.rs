@@ -749,7 +749,7 @@ fn use_contexts() {
     assert!(!ctx.after_func(|| ()).stop_and_wait());
     let seven: io::Result<u32> = ctx
         .without_cancel()
-        .scope(|s| s.spawn(|_| Ok(7)).recv().unwrap());
+        .scope(|s| Ok(s.spawn(|_| Ok(7)).recv().unwrap()));
     assert_eq!(seven.unwrap(), 7);
     let ctx = Context::background()
         .with_cancel()

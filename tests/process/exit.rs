@@ -53,6 +53,7 @@ fn exit_in_a_worker(ctx: &Context, _: &CancelFunc) {
     let _: io::Result<()> = ctx.scope(|s| {
         s.spawn(|_| -> io::Result<()> { exit(9) });
         ctx.wait();
+        Ok(())
     });
 }
 

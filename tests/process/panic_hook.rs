@@ -67,7 +67,7 @@ fn use_contexts(ctx: &Context, cancel: &CancelCauseFunc) {
     assert_eq!(child.wait(), Error::DeadlineExceeded);
     assert_eq!(runs.recv_timeout(LIMIT), Ok(()));
     assert!(!function.stop_and_wait());
-    let seven: io::Result<u32> = detached.scope(|s| s.spawn(|_| Ok(7)).recv().unwrap());
+    let seven: io::Result<u32> = detached.scope(|s| Ok(s.spawn(|_| Ok(7)).recv().unwrap()));
     assert_eq!(seven.unwrap(), 7);
 
     let (below, _cancel_below) = ctx.with_timeout(HOUR);
@@ -95,13 +95,13 @@ const STEPS: [(&str, Step); 13] = [
         trigger.wait();
     }),
     ("a worker", |ctx| {
-        caught(|| ctx.scope(|s| s.spawn(|_| -> io::Result<()> { blow_up() })));
+        caught(|| ctx.scope(|s| Ok(s.spawn(|_| -> io::Result<()> { blow_up() }))));
     }),
     ("the function that a group is given", |ctx| {
         caught(|| ctx.scope::<(), io::Error, _>(|_| blow_up()));
     }),
     ("an error that is made a cause", |ctx| {
-        caught(|| ctx.scope(|s| s.spawn(|_| Err::<(), _>(Mute))));
+        caught(|| ctx.scope(|s| Ok(s.spawn(|_| Err::<(), _>(Mute)))));
     }),
     ("a condition", |ctx| {
         let pair = Arc::new((Mutex::new(()), Condvar::new()));
@@ -217,12 +217,6 @@ struct Mute;
 impl fmt::Display for Mute {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         blow_up()
-    }
-}
-
-impl From<io::Error> for Mute {
-    fn from(_: io::Error) -> Mute {
-        Mute
     }
 }
 

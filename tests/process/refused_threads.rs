@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
@@ -195,6 +196,7 @@ fn scope_with_refused_timer_frees_spawn() {
         let _ended: Result<(), io::Error> = ctx.scope(|s| {
             s.set_limit(0);
             drop(s.spawn(|_| Ok(())));
+            Ok(())
         });
         ctx.err().unwrap()
     });
@@ -380,25 +382,71 @@ fn watch_refused_starts_once_threads_are_allowed() {
 }
 
 #[test]
-fn spawn_refused_is_error_that_cancels_scope() {
+fn spawn_refused_panics_and_ends_workers() {
     alone(test_name!(), || {
-        let ran: Result<(), io::Error> = Context::background().scope(|s| {
-            let other = s.spawn(|ctx| {
-                assert_eq!(ctx.wait(), Error::Canceled);
-                Ok("ended")
-            });
-            let refusal = Refusal::begin();
-            let refused = s.spawn(|_| -> io::Result<()> { unreachable!() });
-            assert!(refused.recv().is_err());
-            drop(refusal);
-            assert_eq!(other.recv_timeout(LIMIT), Ok("ended"));
-        });
-        let err = ran.unwrap_err();
-        assert!(err.raw_os_error().is_some(), "the system's own: {err:?}");
+        let (worker_ended, ended) = bounded(1);
+        let (held, dropped) = bounded::<()>(0);
+        let refusal = Mutex::new(None);
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            Context::background().scope(|s| {
+                s.spawn(|ctx| {
+                    let err = ctx.wait();
+                    let cause = ctx.cause().unwrap().to_string();
+                    worker_ended.send((err, cause)).unwrap();
+                    Ok(())
+                });
+                *refusal.lock().unwrap() = Some(Refusal::begin());
+                s.spawn(move |_| -> io::Result<_> { Ok(held) });
+                Ok(())
+            })
+        }));
+        drop(refusal);
+        let panic = panic.unwrap_err();
+        let text = panic.downcast_ref::<String>().expect("a text");
+        assert!(text.starts_with("failed to spawn thread: Os"), "{text}");
+        assert_closes(&dropped);
+        let (err, cause) = ended.try_recv().expect("the worker has ended");
+        assert_eq!(err, Error::Canceled);
+        assert_eq!(cause, format!("panicked: {text}"));
+    });
+}
 
-        let ran: Result<_, io::Error> =
-            Context::background().scope(|s| s.spawn(|_| Ok(7)).recv_timeout(LIMIT));
-        assert_eq!(ran.unwrap(), Ok(7));
+#[test]
+fn try_spawn_refused_returns_work() {
+    alone(test_name!(), || {
+        let ended: Result<(), io::Error> = Context::background().scope(|s| {
+            s.set_limit(1);
+            let text = String::from("unharmed");
+            let refusal = Refusal::begin();
+            let work = s.try_spawn(|_| Ok(text)).expect_err("it is refused");
+            assert_eq!(s.context().err(), None);
+            drop(refusal);
+            let spawned = s.try_spawn(work).ok().expect("the permit is free");
+            assert_eq!(spawned.recv_timeout(LIMIT).unwrap(), "unharmed");
+            Ok(())
+        });
+        assert!(ended.is_ok());
+    });
+}
+
+#[test]
+fn spawn_with_refused_returns_the_error() {
+    alone(test_name!(), || {
+        let ended: Result<(), io::Error> = Context::background().scope(|s| {
+            s.set_limit(1);
+            let (held, dropped) = bounded::<()>(0);
+            let refusal = Refusal::begin();
+            let refused = s.spawn_with(thread::Builder::new(), move |_| Ok(held));
+            drop(refusal);
+            let err = refused.unwrap_err();
+            assert!(err.raw_os_error().is_some(), "the system's own: {err:?}");
+            assert_eq!(dropped.try_recv(), Err(TryRecvError::Disconnected));
+            assert_eq!(s.context().err(), None);
+            let spawned = s.spawn_with(thread::Builder::new(), |_| Ok(7))?;
+            assert_eq!(spawned.recv_timeout(LIMIT), Ok(7));
+            Ok(())
+        });
+        assert!(ended.is_ok());
     });
 }
 

@@ -14,21 +14,26 @@ use support::{test_name, LIMIT};
 fn scope_leaves_no_thread_and_no_file() {
     in_child_alone(test_name!(), || {
         let (threads, files) = (count("task"), count("fd"));
-        let endings: [fn(Scope<'_, '_, io::Error>); 6] = [
-            |_| {},
+        let endings: [fn(Scope<'_, '_, io::Error>) -> io::Result<()>; 7] = [
+            |_| Ok(()),
+            |s| {
+                for_all(s, |ctx| Err(ctx.wait().into()))?;
+                Err(io::Error::other("no"))
+            },
             |s| for_all(s, |_| Ok(())),
             |s| for_all(s, |_| Err(io::Error::other("no"))),
             |s| for_all(s, |_| panic!("no")),
             |s| {
                 s.set_limit(3);
-                for_all(s, |ctx| ctx.check().map_err(io::Error::from));
+                for_all(s, |ctx| ctx.check().map_err(io::Error::from))
             },
             |s| {
                 for_all(s, |ctx| {
                     ctx.wait();
                     Ok(())
-                });
+                })?;
                 s.spawn(|_| -> io::Result<()> { Err(io::Error::other("enough")) });
+                Ok(())
             },
         ];
         for round in 0..60 {
@@ -50,10 +55,11 @@ fn scope_leaves_no_thread_and_no_file() {
     });
 }
 
-fn for_all(s: Scope<'_, '_, io::Error>, work: fn(&Context) -> io::Result<()>) {
+fn for_all(s: Scope<'_, '_, io::Error>, work: fn(&Context) -> io::Result<()>) -> io::Result<()> {
     for _ in 0..20 {
         s.spawn(work);
     }
+    Ok(())
 }
 
 fn count(what: &str) -> usize {

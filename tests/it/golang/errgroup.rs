@@ -2,7 +2,6 @@
 //! is two groups here.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Barrier;
@@ -14,38 +13,18 @@ use support::receive;
 
 use super::common::{assert_err, assert_no_cause};
 
-#[derive(Debug, PartialEq)]
-enum Failure {
-    Named(&'static str),
-    NoThread(io::ErrorKind),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Named(name) => f.write_str(name),
-            Failure::NoThread(kind) => kind.fmt(f),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(err: io::Error) -> Failure {
-        Failure::NoThread(err.kind())
-    }
-}
-
 /// How a worker ends.
 type End = Result<(), &'static str>;
 
 /// A group of workers that end like this. Returns its context with the result.
-fn group(ends: &[End]) -> (Result<(), Failure>, Context) {
+fn group(ends: &[End]) -> (End, Context) {
     let mut group = None;
     let ended = Context::background().scope(|s| {
         group = Some(s.context().clone());
         for &end in ends {
-            s.spawn(move |_| end.map_err(Failure::Named));
+            s.spawn(move |_| end);
         }
+        Ok(())
     });
     (ended, group.unwrap())
 }
@@ -54,7 +33,7 @@ fn group(ends: &[End]) -> (Result<(), Failure>, Context) {
 fn groups(ends: &[End], expected: Option<&'static str>) {
     for count in 1..=ends.len() {
         let (ended, _) = group(&ends[..count]);
-        assert_eq!(ended.err(), expected.map(Failure::Named));
+        assert_eq!(ended.err(), expected);
     }
 }
 
@@ -82,13 +61,14 @@ fn zero_group_e1_nil() {
 /// The workers determine which is first: Go waits between them.
 #[test]
 fn zero_group_e1_nil_e2() {
-    let ended: Result<(), Failure> = Context::background().scope(|s| {
-        let e1 = s.spawn(|_| Err::<(), _>(Failure::Named("e1")));
+    let ended: End = Context::background().scope(|s| {
+        let e1 = s.spawn(|_| Err::<(), _>("e1"));
         s.try_spawn(|_| Ok(())).ok();
         assert!(e1.recv().is_err());
-        s.spawn(|_| Err::<(), _>(Failure::Named("e2")));
+        s.spawn(|_| Err::<(), _>("e2"));
+        Ok(())
     });
-    assert_eq!(ended, Err(Failure::Named("e1")));
+    assert_eq!(ended, Err("e1"));
 }
 
 #[test]
@@ -108,21 +88,21 @@ fn with_context_nil() {
 #[test]
 fn with_context_doom() {
     let (ended, ctx) = group(&[Err("doom")]);
-    assert_eq!(ended, Err(Failure::Named("doom")));
+    assert_eq!(ended, Err("doom"));
     assert_err(&ctx, Error::Canceled);
 }
 
 #[test]
 fn with_context_doom_nil() {
     let (ended, ctx) = group(&[Err("doom"), Ok(())]);
-    assert_eq!(ended, Err(Failure::Named("doom")));
+    assert_eq!(ended, Err("doom"));
     assert_err(&ctx, Error::Canceled);
 }
 
 #[test]
 fn try_go() {
     const LIMIT: usize = 42;
-    let ended: Result<(), Failure> = Context::background().scope(|s| {
+    let ended: End = Context::background().scope(|s| {
         s.set_limit(LIMIT);
         let (release, released) = bounded::<()>(0);
         let blocked = move |_: &Context| {
@@ -130,17 +110,22 @@ fn try_go() {
             Ok(())
         };
         let workers: Vec<_> = (0..LIMIT)
-            .map(|_| s.try_spawn(blocked.clone()).ok().expect("there is a slot"))
+            .map(|_| {
+                s.try_spawn(blocked.clone())
+                    .ok()
+                    .expect("there is a permit")
+            })
             .collect();
         assert!(s.try_spawn(blocked.clone()).is_err());
         drop(release);
         for worker in &workers {
             receive(worker);
         }
+        Ok(())
     });
     assert_eq!(ended, Ok(()));
 
-    let ended: Result<(), Failure> = Context::background().scope(|s| {
+    let ended: End = Context::background().scope(|s| {
         let (release, released) = bounded::<()>(0);
         let blocked = move |_: &Context| {
             let _ = released.recv();
@@ -154,6 +139,7 @@ fn try_go() {
             assert!(s.try_spawn(blocked.clone()).is_err());
         }
         drop(release);
+        Ok(())
     });
     assert_eq!(ended, Ok(()));
 }
@@ -162,7 +148,7 @@ fn try_go() {
 fn go_limit() {
     const LIMIT: usize = 10;
     let active = AtomicUsize::new(0);
-    let ended: Result<(), Failure> = Context::background().scope(|s| {
+    let ended: End = Context::background().scope(|s| {
         s.set_limit(LIMIT);
         for _ in 0..=1024 {
             s.spawn(|_| {
@@ -173,6 +159,7 @@ fn go_limit() {
                 Ok(())
             });
         }
+        Ok(())
     });
     assert_eq!(ended, Ok(()));
 }
@@ -203,7 +190,7 @@ fn cancel_cause_doom_nil() {
 fn example_group_parallel() {
     let mut results = <[String; 3]>::default();
     let together = Barrier::new(3);
-    let ended: Result<(), Failure> = Context::background().scope(|s| {
+    let ended: End = Context::background().scope(|s| {
         for (what, result) in ["web", "image", "video"].into_iter().zip(&mut results) {
             let together = &together;
             s.spawn(move |_| {
@@ -212,6 +199,7 @@ fn example_group_parallel() {
                 Ok(())
             });
         }
+        Ok(())
     });
     assert_eq!(ended, Ok(()));
     assert_eq!(
@@ -249,7 +237,7 @@ fn example_group_pipeline() {
                 });
             }
             drop((paths, sums_in));
-            sums.iter().collect()
+            Ok(sums.iter().collect())
         })
     };
     let sums = pipeline(&Context::background()).unwrap();
@@ -267,7 +255,7 @@ fn example_worker_pool() {
     let ended: io::Result<Vec<u32>> = Context::background().scope(|s| {
         s.set_limit(thread::available_parallelism().map_or(2, usize::from));
         let steps: Vec<_> = (1..=32).map(|n| s.spawn(move |_| Ok(collatz(n)))).collect();
-        steps.iter().map(receive).collect()
+        Ok(steps.iter().map(receive).collect())
     });
     assert_eq!(
         ended.unwrap(),
