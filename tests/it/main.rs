@@ -22,6 +22,8 @@ mod ownership;
 mod panics;
 mod race;
 mod scope;
+mod scope_cancel;
+mod scope_errors;
 mod scope_limit;
 mod scope_panics;
 mod script;
