@@ -54,10 +54,13 @@ impl Context {
     ///
     /// # Differences from errgroup
     ///
-    /// The function that starts the workers can fail as well, a group that has failed starts no more
-    /// workers, a worker that cannot be started because the limit is reached and the context is done
-    /// runs on the calling thread, a panic reaches the caller, the cause is the text of the error,
-    /// and a group cannot be used after its scope:
+    /// - The function that starts the workers can fail, too, and its error counts like a worker's.
+    /// - A group that has failed or was [cancelled](Scope::cancel) starts no more workers.
+    /// - If the limit is reached and the context is done, a worker runs on the calling thread.
+    /// - The limit may be changed while workers are running.
+    /// - The cause is the text of the error, because the error itself is returned.
+    /// - A panic of a worker is resumed in the caller. In Go it ends the process.
+    /// - A group always has a context, and cannot be used after its scope:
     ///
     /// ```compile_fail,E0521
     /// # use std::io;
@@ -566,8 +569,8 @@ impl<'scope> Threads<'scope> for thread::Scope<'scope, '_> {
     }
 }
 
-/// Runs `f` and the workers it spawns. Returns at most `most_errors` errors, in the order in which
-/// they occurred, each with the index of its worker, or 0 for `f`.
+/// Runs `f` and the workers it spawns. Returns the first `most_errors` errors, in any order, each
+/// with the index of its worker, or 0 for `f`.
 fn run<'env, T, E, F>(parent: &Context, most_errors: usize, f: F) -> Result<T, Vec<(usize, E)>>
 where
     F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
