@@ -13,10 +13,10 @@
 //!
 //! let timeout = Duration::from_millis(50);
 //! let (ctx, cancel) = Context::background().with_timeout(timeout);
-//! let _cancel_on_exit = cancel.drop_guard(); // Go: defer cancel()
 //! let (jobs_tx, jobs) = bounded::<u32>(8);
 //! jobs_tx.send(1).unwrap();
 //! thread::scope(|s| {
+//!     let _cancel_on_exit = cancel.drop_guard(); // Go: defer cancel()
 //!     s.spawn(|| loop {
 //!         select! {
 //!             recv(ctx.done()) -> _ => {
@@ -29,6 +29,7 @@
 //!             }
 //!         }
 //!     });
+//!     ctx.wait(); // here goes work of your own
 //! });
 //! assert_eq!(ctx.err(), Some(go_context::Error::DeadlineExceeded));
 //! ```
