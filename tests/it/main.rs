@@ -21,6 +21,7 @@ mod model;
 mod ownership;
 mod panics;
 mod race;
+mod recipes;
 mod scope;
 mod scope_cancel;
 mod scope_errors;
