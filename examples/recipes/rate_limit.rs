@@ -27,7 +27,11 @@ impl Limiter {
     pub fn wait(&self, ctx: &Context) -> Result<(), Error> {
         ctx.check()?;
         let (full_at, pause) = self.take(ctx, Instant::now())?;
-        ctx.sleep(pause).inspect_err(|_| self.give_back(full_at))
+        let slept = ctx.sleep(pause);
+        if slept.is_err() {
+            self.give_back(full_at);
+        }
+        slept
     }
 
     /// Takes a token, and returns when the bucket will be full and how long to wait from `now` on.
