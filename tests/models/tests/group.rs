@@ -96,7 +96,10 @@ fn scope_cancel_against_error_has_one_outcome() {
         let group: Arc<Mutex<Option<Context>>> = Arc::default();
         let result: io::Result<()> = Context::background().scope(|s| {
             *group.lock().unwrap() = Some(tracked(s.context().clone()));
-            s.spawn(move |_| Ok(s.cancel("enough")));
+            s.spawn(move |_| {
+                s.cancel("enough");
+                Ok(())
+            });
             s.spawn(|_| Err::<(), _>(io::Error::other("error")));
             Ok(())
         });
