@@ -26,6 +26,11 @@ impl Timestamp {
         Instant::now().into()
     }
 
+    #[inline(never)] // so that callers which seldom come here stay small
+    pub(crate) fn has_passed(self) -> bool {
+        self <= Timestamp::now()
+    }
+
     /// Returns the moment a duration later.
     #[inline]
     pub(crate) fn saturating_add(self, duration: Duration) -> Timestamp {

@@ -25,7 +25,7 @@ impl Node {
 
     /// Returns whether the node has a deadline of its own that has passed.
     pub(super) fn deadline_passed(&self) -> bool {
-        self.kind == Kind::Deadline && self.deadline <= Timestamp::now()
+        self.kind == Kind::Deadline && self.deadline.has_passed()
     }
 
     /// Ends a node whose own or inherited deadline has passed. When it returns the node is done, even if
