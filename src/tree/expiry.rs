@@ -8,7 +8,6 @@ use super::{Kind, Node, State};
 use crate::error::Error;
 use crate::runtime::sync::{Arc, Weak};
 use crate::runtime::timer::{self, Inserted, OnExpire, TimerId};
-use crate::runtime::timestamp::Timestamp;
 use crate::runtime::{run_on_pool_first, slab, Task};
 
 impl Node {
