@@ -310,6 +310,16 @@ fn dropped_custom_runs_callbacks_and_ends_watch() {
     drop(close);
 }
 
+/// In Go a value between the two hides the method, and a goroutine watches instead.
+#[test]
+fn custom_after_func_behind_value_is_called() {
+    let (_close, done) = channel();
+    let bell = Arc::new(Bell::default());
+    let valued = bell.mock(done).context().with_value(Tag(0), 1);
+    let (_child, _cancel) = valued.with_cancel();
+    assert_eq!(bell.given.load(Ordering::SeqCst), 1);
+}
+
 #[test]
 fn custom_never_done_is_not_watched() {
     let bell = Arc::new(Bell::default());
