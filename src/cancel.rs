@@ -78,10 +78,7 @@ impl CancelFunc {
     /// assert!(ctx.err().is_some());
     /// ```
     pub fn drop_guard(self) -> DropGuard {
-        DropGuard {
-            node: self.node,
-            is_armed: true,
-        }
+        DropGuard::new(self.node)
     }
 }
 
@@ -157,10 +154,7 @@ impl CancelCauseFunc {
     /// assert!(ctx.cause().unwrap().is::<Error>());
     /// ```
     pub fn drop_guard(self) -> DropGuard {
-        DropGuard {
-            node: self.node,
-            is_armed: true,
-        }
+        DropGuard::new(self.node)
     }
 }
 
@@ -195,6 +189,13 @@ pub struct DropGuard {
 }
 
 impl DropGuard {
+    fn new(node: Arc<Node>) -> DropGuard {
+        DropGuard {
+            node,
+            is_armed: true,
+        }
+    }
+
     /// Consumes the guard without cancelling the context, and returns the function that cancels it.
     ///
     /// # Examples

@@ -458,10 +458,7 @@ impl<'scope, E: Display + Send> Scope<'scope, '_, E> {
         R: Send + 'scope,
     {
         match self.group.acquire() {
-            Ok(permit) => self.start_worker(permit, thread, f).map_err(|(err, f)| {
-                drop(f);
-                err
-            }),
+            Ok(permit) => self.start_worker(permit, thread, f).map_err(|(err, _)| err),
             Err(NoPermit::ContextDone(index)) => {
                 let (result, receiver) = bounded(1);
                 self.group.run_worker(index, f, result);
