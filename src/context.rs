@@ -14,7 +14,7 @@ use crate::merge::MergedValues;
 use crate::runtime::sync::Arc;
 use crate::runtime::timer;
 use crate::tree::Node;
-use crate::value::{Key, Values};
+use crate::value::{ptr_eq, Key, Values};
 
 /// Carries a cancellation signal, a deadline and values to everything that works on one task.
 /// Equivalent to Go's `context.Context`.
@@ -755,12 +755,7 @@ impl Context {
     /// ```
     #[must_use]
     pub fn ptr_eq(&self, other: &Context) -> bool {
-        let nodes = (self.node.as_ref(), other.node.as_ref());
-        let is_same_node = match nodes {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
-        };
-        is_same_node && self.values.ptr_eq(&other.values)
+        ptr_eq(&self.node, &other.node) && self.values.ptr_eq(&other.values)
     }
 }
 

@@ -366,10 +366,15 @@ impl Values {
     }
 
     pub(crate) fn ptr_eq(&self, other: &Values) -> bool {
-        match (&self.0, &other.0) {
-            (Some(first), Some(second)) => Arc::ptr_eq(first, second),
-            (first, second) => first.is_none() && second.is_none(),
-        }
+        ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// Returns whether both point to the same allocation, or neither to any.
+pub(crate) fn ptr_eq<T: ?Sized>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 
