@@ -33,9 +33,7 @@ impl Node {
         let mut next = Some(self);
         while let Some(node) = next {
             if node.kind == Kind::Deadline && node.deadline == self.deadline {
-                if node.is_unregistered() {
-                    node.register();
-                }
+                node.register();
                 return node.propagate(node.deadline_end()).run();
             }
             next = node
@@ -72,7 +70,7 @@ impl OnExpire for Node {
         let end = self.deadline_end();
         let mut propagation = Propagation::at(self, end);
         if propagation.run_briefly(steps) {
-            propagation.deferred.hand_over_with(rest);
+            rest.extend(propagation.deferred.into_tasks());
         } else {
             run_on_pool_first(Box::new(move || {
                 propagation.run();

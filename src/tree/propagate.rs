@@ -20,7 +20,7 @@ use super::children::{Child, Table};
 use super::external::Unregister;
 use super::phase::{CauseIn, End, LinkIndex, Phase};
 use super::register::Unlink;
-use super::Node;
+use super::{Node, State};
 use crate::error::{Cause, Error};
 use crate::runtime::slab;
 use crate::runtime::sync::Arc;
@@ -42,11 +42,9 @@ impl Node {
     /// what may own any.
     #[cfg_attr(not(feature = "signal"), allow(dead_code))]
     pub(crate) fn cancel_without_user_code(self: &Arc<Self>, cause: Cause) {
-        let mut tasks = Vec::new();
         if let Some(deferred) = self.cancel_and_defer(Some(cause)) {
-            deferred.hand_over_with(&mut tasks);
+            run_on_pool(deferred.into_tasks());
         }
-        run_on_pool(tasks);
     }
 
     /// Cancels the node and all its descendants, and returns what may run user code, for the caller to
@@ -143,8 +141,13 @@ impl Node {
 
     /// Records that all descendants are done, and wakes the cancellations that wait for that.
     fn clear_busy(&self) {
+        self.make_progress(|state| state.is_busy = false);
+    }
+
+    /// Changes something that cancellations wait for, and wakes them.
+    pub(super) fn make_progress(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
-        state.is_busy = false;
+        change(&mut state);
         let is_awaited = state.is_awaited;
         drop(state);
         if is_awaited {
@@ -365,9 +368,9 @@ impl Deferred {
         panics.resume();
     }
 
-    /// Adds all of it to tasks for the pool, for a thread that must not run the user's code.
-    pub(super) fn hand_over_with(mut self, tasks: &mut Vec<Task>) {
-        tasks.append(&mut self.callbacks);
-        tasks.append(&mut self.later);
+    /// Returns all of it for the pool, for a thread that must not run the user's code.
+    pub(super) fn into_tasks(mut self) -> Vec<Task> {
+        self.callbacks.append(&mut self.later);
+        self.callbacks
     }
 }

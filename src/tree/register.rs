@@ -9,7 +9,7 @@ use std::mem;
 use super::children::{Child, ChildSlot, ShardedTable, CONTENDED_AFTER, MAX_SHARD_SLOTS};
 use super::done::DoneChannels;
 use super::external::{External, Unregister, WatchStep};
-use super::phase::{CauseIn, End, LinkIndex, Phase};
+use super::phase::{CauseIn, End, LinkIndex};
 use super::{Callback, Kind, Node, State};
 use crate::runtime::sharded::Sharded;
 use crate::runtime::sync::{Arc, MutexGuard, Ordering};
@@ -26,8 +26,10 @@ pub(super) enum Unlink {
 impl Node {
     /// Registers the node with its parents and the timer, and before that all unregistered ancestors.
     pub(super) fn register(self: &Arc<Self>) {
-        self.register_ancestors();
-        self.register_self(self.deadline_passed(), false);
+        if self.is_unregistered() {
+            self.register_ancestors();
+            self.register_self(self.deadline_passed(), false);
+        }
     }
 
     pub(super) fn register_ancestors(self: &Arc<Self>) {
@@ -145,7 +147,7 @@ impl Node {
         let contention = self.contention.load(Ordering::Relaxed);
         if contention < CONTENDED_AFTER {
             self.contention.store(contention + 1, Ordering::Relaxed);
-        } else if self.kind != Kind::Custom && self.phase.load() == Phase::Open {
+        } else if self.kind != Kind::Custom && self.phase.is_open() {
             // Under the lock and while the node is open, so that a claim finds it.
             let shards = &self.done.get_or_init(DoneChannels::new).children;
             shards.get_or_init(|| Box::new(Sharded::new(Default::default)));
@@ -200,21 +202,13 @@ impl Node {
     /// Counts a child that was dropped, and is closed, after a cancellation had taken the table with it.
     /// That cancellation waits for this.
     fn report_dropped(&self) {
-        let mut state = self.state.lock();
-        state.dropped += 1;
-        let is_awaited = state.is_awaited;
-        drop(state);
-        if is_awaited {
-            self.progress.notify_all();
-        }
+        self.make_progress(|state| state.dropped += 1);
     }
 
     /// Registers `callback` to run once the node is done, or schedules it now if it is.
     pub(crate) fn add_callback(self: &Arc<Self>, callback: &Arc<Callback>) {
         timer::retry_refused();
-        if self.is_unregistered() {
-            self.register();
-        }
+        self.register();
         self.propagate_external();
         let child = Child::Callback(callback.clone());
         if self.insert_child(child, &callback.slot) {
@@ -233,22 +227,22 @@ impl Node {
 
     /// Propagates the end of a custom context that is done, unless that has begun.
     pub(super) fn propagate_external(self: &Arc<Self>) {
-        if let Some(external) = self.external() {
-            if self.phase.load() == Phase::Open && external.is_done() {
-                self.end_external(external);
-            }
+        let is_over = |external: &External| self.phase.is_open() && external.is_done();
+        if self.external().is_some_and(is_over) {
+            self.end_external();
         }
     }
 
     /// Propagates the end of a custom context that is done.
-    fn end_external(self: &Arc<Self>, external: &External) {
-        let (error, cause) = match &self.parent {
+    fn end_external(self: &Arc<Self>) {
+        let (error, cause) = match (&self.parent, self.external()) {
             // It ends like the context it wraps.
-            Some(parent) => match parent.err() {
+            (Some(parent), _) => match parent.err() {
                 Some(error) => (error, CauseIn::Parent(LinkIndex::First)),
                 None => return, // that context's cancellation will reach this node
             },
-            None => (self.outcome(external).error, CauseIn::Node),
+            (None, Some(external)) => (self.outcome(external).error, CauseIn::Node),
+            (None, None) => return,
         };
         self.propagate(End { error, cause }).run();
     }
@@ -262,9 +256,7 @@ impl Node {
         let node = Arc::downgrade(self);
         let on_done = move || {
             if let Some(node) = node.upgrade() {
-                node.external()
-                    .into_iter()
-                    .for_each(|external| node.end_external(external));
+                node.end_external();
             }
         };
         let state = self.state.lock();
