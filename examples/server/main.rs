@@ -34,8 +34,8 @@
 //! ```
 //!
 //! A blocking system call cannot select on a context. The front polls a socket that a callback of
-//! `stopping` writes to; and a callback of the request's context shuts down the connection to the
-//! upstream server, so that the blocked call returns.
+//! `stopping` writes to. A worker reads and writes by `interruptible`, which shuts the connection down
+//! when its context is done, so that the blocked call returns.
 //!
 //! # Hang-ups
 //!

@@ -158,10 +158,10 @@ impl Server {
         }
         let (ctx, _cancel) = self.work.with_timeout(self.options.transfer);
         let shut = client.clone();
-        let hang_up = ctx.after_func(move || drop(shut.stream.shutdown(Shutdown::Both)));
-        let sent = (&client.stream).write_all(bytes);
-        hang_up.stop_and_wait();
-        sent
+        ctx.interruptible(
+            move || drop(shut.stream.shutdown(Shutdown::Both)),
+            || (&client.stream).write_all(bytes),
+        )
     }
 
     fn handle(&self, ctx: &Context, request: &Request) -> Result<Response, Error> {
@@ -220,10 +220,10 @@ fn call(ctx: &Context, upstream: SocketAddr, target: &str) -> io::Result<Respons
     let limit = remaining.clamp(Duration::from_nanos(1), CONNECT);
     let stream = Arc::new(TcpStream::connect_timeout(&upstream, limit)?);
     let shut = stream.clone();
-    let hang_up = ctx.after_func(move || drop(shut.shutdown(Shutdown::Both)));
-    let answer = ask(ctx, &stream, upstream, target);
-    hang_up.stop_and_wait(); // so that dropping `stream` closes the socket
-    answer
+    ctx.interruptible(
+        move || drop(shut.shutdown(Shutdown::Both)),
+        || ask(ctx, &stream, upstream, target),
+    )
 }
 
 fn ask(
