@@ -23,9 +23,9 @@ fn main() {
     let second = Duration::from_millis(second);
 
     let (ctx, cancel) = Context::background().with_timeout(5 * second);
-    let _cancel_on_exit = cancel.drop_guard();
-
     thread::scope(|s| {
+        // Inside the scope, which joins the worker before anything outside it is dropped.
+        let _cancel_on_exit = cancel.drop_guard();
         s.spawn(|| loop {
             select! {
                 recv(after(second)) -> _ => println!("1 second after."),
