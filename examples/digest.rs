@@ -94,9 +94,11 @@ fn digest_tree(options: &Options) -> Result<(), Failure> {
         None => Context::background(),
     };
     let stats = Stats::default();
-    let ended = run_stages(&ctx, options, &stats).map_err(|failure| match options.timeout {
-        Some(limit) if failure.is_from_context() && ctx.err().is_some() => Failure::TimedOut(limit),
-        _ => failure,
+    let ended = run_stages(&ctx, options, &stats);
+    let ended = ended.map_err(|failure| match (failure, options.timeout) {
+        // A failure of a stage would be the first one, so it was the timeout.
+        (Failure::Stopped(_), Some(limit)) => Failure::TimedOut(limit),
+        (failure, _) => failure,
     });
     let took = start.elapsed();
     let ended = report(ended);
@@ -365,12 +367,6 @@ enum Failure {
     Stopped(go_context::Error),
     /// The system has refused a thread for the stage.
     NotStarted(io::Error),
-}
-
-impl Failure {
-    fn is_from_context(&self) -> bool {
-        matches!(self, Failure::Stopped(_))
-    }
 }
 
 impl Display for Failure {
