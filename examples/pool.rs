@@ -190,10 +190,7 @@ fn count_words(
 
 /// Returns the cause as an error if the context is done.
 fn check(ctx: &Context) -> io::Result<()> {
-    match ctx.cause() {
-        Some(cause) => Err(io::Error::other(cause.to_string())),
-        None => Ok(()),
-    }
+    ctx.check_cause().map_err(io::Error::other)
 }
 
 /// Adds up the results, and shows progress.
