@@ -2,9 +2,7 @@
 //! implemented wrongly.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -12,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, never, unbounded, Receiver, Sender};
 use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup};
+use support::custom::Registry;
 use support::{
     assert_done, assert_open, cause, in_time, is_closed, is_open, panics, wait_until, Tag, Task,
     CANCELED, HOUR, LIMIT,
@@ -131,10 +130,10 @@ impl CustomContext for Mock {
     }
 }
 
-/// The functions registered with a context that has an `after_func` of its own.
+/// The functions registered with a [`Mock`], and how many were registered and unregistered.
 #[derive(Default)]
 struct Bell {
-    waiting: Mutex<BTreeMap<usize, Task>>,
+    waiting: Registry,
     given: AtomicUsize,
     called_off: AtomicUsize,
 }
@@ -146,22 +145,20 @@ impl Bell {
     }
 
     fn register(self: Arc<Bell>, f: Task) -> Task {
-        let ticket = self.given.fetch_add(1, Ordering::SeqCst);
-        self.waiting.lock().unwrap().insert(ticket, f);
+        self.given.fetch_add(1, Ordering::SeqCst);
+        let unregister = self.waiting.register(f);
         Box::new(move || {
             self.called_off.fetch_add(1, Ordering::SeqCst);
-            let f = self.waiting.lock().unwrap().remove(&ticket);
-            drop(f);
+            unregister();
         })
     }
 
     fn ring(&self) {
-        let waiting = mem::take(&mut *self.waiting.lock().unwrap());
-        waiting.into_values().for_each(|f| f());
+        self.waiting.call_all();
     }
 
     fn len(&self) -> usize {
-        self.waiting.lock().unwrap().len()
+        self.waiting.len()
     }
 }
 
@@ -645,13 +642,13 @@ fn custom_after_func_f_may_be_called_late() {
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
     let (child, cancel) = ctx.with_cancel();
-    let first = mem::take(&mut *bell.waiting.lock().unwrap());
+    let first = bell.waiting.take_all();
     cancel.cancel(); // the first is unregistered, in vain
     let (second, _cancel) = ctx.with_cancel();
     drop(close);
     let callers: Vec<_> = first
-        .into_values()
-        .chain(mem::take(&mut *bell.waiting.lock().unwrap()).into_values())
+        .into_iter()
+        .chain(bell.waiting.take_all())
         .map(thread::spawn)
         .collect();
     assert_eq!(callers.len(), 2);
@@ -668,10 +665,10 @@ fn custom_after_func_f_after_drop_does_nothing() {
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
     let (child, _cancel) = ctx.with_cancel();
-    let late = mem::take(&mut *bell.waiting.lock().unwrap());
+    let late = bell.waiting.take_all();
     drop((child, _cancel, ctx));
     assert_eq!(late.len(), 1);
-    late.into_values().for_each(|f| f());
+    late.into_iter().for_each(|f| f());
 }
 
 /// The service loses the function. Deriving the next child finds the context done.

@@ -4,16 +4,15 @@
 //! the child's kind.
 
 use std::any::type_name;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, Sender, TryRecvError};
 use go_context::{
     AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup,
 };
+use support::custom::Registry;
 use support::{cause, wait_until, Task, LIMIT};
 
 // The kinds
@@ -329,21 +328,6 @@ fn timed(parent: &Facts, child: Facts, at: Instant, end: Option<End>) -> Facts {
 
 // Observations
 
-/// The functions registered with a context that has an `after_func` of its own.
-#[derive(Clone, Default)]
-struct Bell(Arc<Mutex<(usize, BTreeMap<usize, Task>)>>);
-
-impl Bell {
-    fn ring(&self) {
-        let waiting = mem::take(&mut self.0.lock().unwrap().1);
-        waiting.into_values().for_each(|f| f());
-    }
-
-    fn len(&self) -> usize {
-        self.0.lock().unwrap().1.len()
-    }
-}
-
 /// A custom context: with its own channel, or around a context of the crate.
 struct Outsider {
     done: Receiver<()>,
@@ -351,7 +335,7 @@ struct Outsider {
     end: End,
     wrapped: Context,
     value: (Place, u32),
-    bell: Option<Bell>,
+    registry: Option<Registry>,
 }
 
 impl CustomContext for Outsider {
@@ -380,16 +364,7 @@ impl CustomContext for Outsider {
     }
 
     fn after_func(&self, f: Task) -> Option<Task> {
-        let bell = self.bell.clone()?;
-        let mut waiting = bell.0.lock().unwrap();
-        waiting.0 += 1;
-        let ticket = waiting.0;
-        waiting.1.insert(ticket, f);
-        drop(waiting);
-        Some(Box::new(move || {
-            let f = bell.0.lock().unwrap().1.remove(&ticket);
-            drop(f);
-        }))
+        Some(self.registry.as_ref()?.register(f))
     }
 
     fn wrapped(&self) -> Option<&Context> {
@@ -405,7 +380,7 @@ impl CustomContext for Outsider {
 struct Made {
     ctx: Context,
     ends: Ends,
-    bell: Option<Bell>,
+    registry: Option<Registry>,
 }
 
 enum Ends {
@@ -422,11 +397,16 @@ impl Made {
         Made {
             ctx,
             ends,
-            bell: None,
+            registry: None,
         }
     }
 
-    fn outsider(wrapped: &Context, value: (Place, u32), end: End, bell: Option<Bell>) -> Made {
+    fn outsider(
+        wrapped: &Context,
+        value: (Place, u32),
+        end: End,
+        registry: Option<Registry>,
+    ) -> Made {
         let (open, done) = bounded(0);
         let ctx = Context::custom(Outsider {
             done,
@@ -434,10 +414,10 @@ impl Made {
             end,
             wrapped: wrapped.clone(),
             value,
-            bell: bell.clone(),
+            registry: registry.clone(),
         });
         Made {
-            bell,
+            registry,
             ..Made::new(ctx, Ends::Close(open))
         }
     }
@@ -449,7 +429,7 @@ impl Made {
             end: CANCELED,
             wrapped: wrapped.clone(),
             value,
-            bell: None,
+            registry: None,
         });
         Made::new(ctx, ends)
     }
@@ -490,9 +470,12 @@ impl Made {
                 because((first.merge(&other).0, cancel))
             }
             Parent::Custom => Made::outsider(&bg, (Place::Parent, 1), BY_PARENT, None),
-            Parent::CustomAfterFunc => {
-                Made::outsider(&bg, (Place::Parent, 1), BY_PARENT, Some(Bell::default()))
-            }
+            Parent::CustomAfterFunc => Made::outsider(
+                &bg,
+                (Place::Parent, 1),
+                BY_PARENT,
+                Some(Registry::default()),
+            ),
             Parent::Wrapper => {
                 let (inner, cancel) = bg.with_cancel_cause();
                 Made::wrapper(&inner, (Place::Parent, 1), Ends::Cause(cancel, BY_PARENT.1))
@@ -540,9 +523,12 @@ impl Made {
                 }
             }
             Child::Custom => Made::outsider(parent, (Place::Child, 2), BY_CHILD, None),
-            Child::CustomAfterFunc => {
-                Made::outsider(parent, (Place::Child, 2), BY_CHILD, Some(Bell::default()))
-            }
+            Child::CustomAfterFunc => Made::outsider(
+                parent,
+                (Place::Child, 2),
+                BY_CHILD,
+                Some(Registry::default()),
+            ),
             Child::Wrapper => Made::wrapper(parent, (Place::Child, 2), Ends::Not),
         }
     }
@@ -555,8 +541,8 @@ impl Made {
             Ends::Close(open) => drop(open),
             Ends::Wait => assert_eq!(self.ctx.wait(), Error::DeadlineExceeded),
         }
-        if let Some(bell) = &self.bell {
-            bell.ring();
+        if let Some(registry) = &self.registry {
+            registry.call_all();
         }
     }
 
@@ -655,8 +641,8 @@ fn parent_cancel_reaches_every_kind_of_child() {
         assert_closed(&done, end.is_some());
         assert_eq!(child.facts(scene), Facts { end, ..expected });
         assert_eq!(child.ctx.check().err(), end.map(|(err, _)| err));
-        if let Some(bell) = parent.bell {
-            assert_eq!(bell.len(), 0);
+        if let Some(registry) = parent.registry {
+            assert_eq!(registry.len(), 0);
         }
     };
     for_each_pair(check);
@@ -728,8 +714,8 @@ fn dropped_child_is_done_and_unregistered() {
         let end = expected.end.or(child_kind.abandoned_end());
         assert_closed(&done, end.is_some());
         assert_eq!(parent.facts(scene), before);
-        if let Some(bell) = &parent.bell {
-            wait_until("the child is still known", || bell.len() == 0);
+        if let Some(registry) = &parent.registry {
+            wait_until("the child is still known", || registry.is_empty());
         }
         // All that is left of a value context is the channel of its parent.
         parent.end();
@@ -780,8 +766,8 @@ fn after_func_stopped_before_end_does_not_run() {
         if was_open {
             assert_eq!(ran.try_recv(), Err(TryRecvError::Disconnected));
         }
-        if let Some(bell) = &parent.bell {
-            assert_eq!(bell.len(), 0);
+        if let Some(registry) = &parent.registry {
+            assert_eq!(registry.len(), 0);
         }
         assert_eq!(parent.facts(&scene), kind.facts(&scene));
         parent.end();

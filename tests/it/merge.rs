@@ -1,11 +1,9 @@
 //! Contexts with two parents.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::mem;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +11,7 @@ use go_context::crossbeam_channel::{bounded, Receiver, Sender};
 use go_context::{CancelFunc, Context, CustomContext, Error, Key};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use support::custom::Registry;
 use support::{assert_done, assert_open, is_closed, is_open, Tag, Task, CANCELED, HOUR, LIMIT};
 
 /// A wrapper with a name of its own.
@@ -47,7 +46,7 @@ fn assert_ends(ctx: &Context, err: Error, cause: &str) {
 #[derive(Clone)]
 struct Bell {
     done: Receiver<()>,
-    waiting: Arc<Mutex<(usize, BTreeMap<usize, Task>)>>,
+    waiting: Registry,
 }
 
 impl Bell {
@@ -55,19 +54,18 @@ impl Bell {
         let (open, done) = bounded(0);
         let bell = Bell {
             done,
-            waiting: Arc::default(),
+            waiting: Registry::default(),
         };
         (bell.clone(), Context::custom(bell), open)
     }
 
     fn len(&self) -> usize {
-        self.waiting.lock().unwrap().1.len()
+        self.waiting.len()
     }
 
     fn ring(&self, open: Sender<()>) {
         drop(open);
-        let waiting = mem::take(&mut self.waiting.lock().unwrap().1);
-        waiting.into_values().for_each(|f| f());
+        self.waiting.call_all();
     }
 }
 
@@ -81,15 +79,7 @@ impl CustomContext for Bell {
     }
 
     fn after_func(&self, f: Task) -> Option<Task> {
-        let mut waiting = self.waiting.lock().unwrap();
-        waiting.0 += 1;
-        let ticket = waiting.0;
-        waiting.1.insert(ticket, f);
-        let all = self.waiting.clone();
-        Some(Box::new(move || {
-            let f = all.lock().unwrap().1.remove(&ticket);
-            drop(f);
-        }))
+        Some(self.waiting.register(f))
     }
 
     fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

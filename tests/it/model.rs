@@ -6,9 +6,7 @@
 //! handles.
 
 use std::any::type_name;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,6 +18,7 @@ use go_context::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
+use support::custom::Registry;
 use support::reference::{self, Nature};
 use support::{is_closed, Task};
 
@@ -403,19 +402,14 @@ impl std::error::Error for Given {}
 #[derive(Default)]
 struct Lever {
     open: Mutex<Option<Sender<()>>>,
-    registered: Mutex<(usize, BTreeMap<usize, Task>)>,
+    registered: Registry,
 }
 
 impl Lever {
     fn close(&self) {
         let open = self.open.lock().unwrap().take();
         drop(open);
-        let tasks = mem::take(&mut self.registered.lock().unwrap().1);
-        tasks.into_values().for_each(|task| task());
-    }
-
-    fn registrations(&self) -> usize {
-        self.registered.lock().unwrap().1.len()
+        self.registered.call_all();
     }
 }
 
@@ -463,16 +457,7 @@ impl CustomContext for Outsider {
     }
 
     fn after_func(&self, f: Task) -> Option<Task> {
-        let lever = self.lever.clone()?;
-        let mut registered = lever.registered.lock().unwrap();
-        registered.0 += 1;
-        let ticket = registered.0;
-        registered.1.insert(ticket, f);
-        drop(registered);
-        Some(Box::new(move || {
-            let task = lever.registered.lock().unwrap().1.remove(&ticket);
-            drop(task);
-        }))
+        Some(self.lever.as_ref()?.registered.register(f))
     }
 
     fn wrapped(&self) -> Option<&Context> {
@@ -1097,11 +1082,11 @@ impl World {
             true => usize::from(self.model.has_listeners(number)),
             false => 0,
         };
-        match eventually(|| custom.lever.registrations() == expected) {
+        match eventually(|| custom.lever.registered.len() == expected) {
             true => Ok(()),
             false => Err(format!(
                 "c{number} has {} functions of ours, not {expected}",
-                custom.lever.registrations()
+                custom.lever.registered.len()
             )),
         }
     }

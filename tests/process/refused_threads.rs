@@ -11,9 +11,10 @@ use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, never, unbounded, Receiver, TryRecvError};
-use go_context::{Context, CustomContext, Error, RecvError, SendError};
+use go_context::crossbeam_channel::{bounded, never, unbounded, TryRecvError};
+use go_context::{Context, Error, RecvError, SendError};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+use support::custom::Channel;
 use support::process::{child_of, in_child_each};
 use support::threads::{thread_names, CALLBACK, TIMER, WATCH};
 use support::{assert_closes, test_name, wait_until, HOUR, LIMIT};
@@ -341,19 +342,6 @@ fn callback_refused_with_timer_runs_with_timer() {
         start_timer();
         assert_eq!(runs.recv_timeout(LIMIT), Ok(()));
     });
-}
-
-/// A custom context that has only a channel.
-struct Channel(Receiver<()>);
-
-impl CustomContext for Channel {
-    fn done(&self) -> Receiver<()> {
-        self.0.clone()
-    }
-
-    fn err(&self) -> Option<Error> {
-        (self.0.try_recv() == Err(TryRecvError::Disconnected)).then_some(Error::Canceled)
-    }
 }
 
 #[test]

@@ -1,7 +1,26 @@
 //! Custom contexts.
 
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Arc, Mutex};
+
 use go_context::crossbeam_channel::Receiver;
 use go_context::{Context, CustomContext, Error};
+
+use crate::{is_closed, Task};
+
+/// Has only a channel. Its error is [`Error::Canceled`] once that is closed.
+pub struct Channel(pub Receiver<()>);
+
+impl CustomContext for Channel {
+    fn done(&self) -> Receiver<()> {
+        self.0.clone()
+    }
+
+    fn err(&self) -> Option<Error> {
+        is_closed(&self.0).then_some(Error::Canceled)
+    }
+}
 
 /// Passes everything through to the context that it wraps, including its done channel.
 pub struct PassThrough(pub Context);
@@ -34,5 +53,49 @@ impl CustomContext for OwnDone {
 
     fn wrapped(&self) -> Option<&Context> {
         Some(&self.0)
+    }
+}
+
+/// The functions registered with a custom context that has an `after_func` of its own.
+#[derive(Clone, Default)]
+pub struct Registry(Arc<Mutex<Registered>>);
+
+#[derive(Default)]
+struct Registered {
+    next: usize,
+    functions: BTreeMap<usize, Task>,
+}
+
+impl Registry {
+    /// Adds a function. Returns one that removes it.
+    pub fn register(&self, f: Task) -> Task {
+        let mut registered = self.0.lock().unwrap();
+        let number = registered.next;
+        registered.next += 1;
+        registered.functions.insert(number, f);
+        let registry = self.clone();
+        Box::new(move || {
+            let f = registry.0.lock().unwrap().functions.remove(&number);
+            drop(f); // without the lock
+        })
+    }
+
+    /// Removes all functions, and returns them in the order in which they were registered.
+    pub fn take_all(&self) -> Vec<Task> {
+        let functions = mem::take(&mut self.0.lock().unwrap().functions);
+        functions.into_values().collect()
+    }
+
+    /// Removes all functions, and calls them.
+    pub fn call_all(&self) {
+        self.take_all().into_iter().for_each(|f| f());
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().functions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }

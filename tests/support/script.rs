@@ -8,7 +8,6 @@
 //!
 //! What a thread observes during a scene it checks itself, whatever other threads do.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::hint;
 use std::io;
@@ -25,6 +24,7 @@ use go_context::{
     SendError,
 };
 
+use crate::custom::Registry;
 use crate::reference::{self, Nature};
 use crate::{is_closed, Task, LIMIT};
 
@@ -347,21 +347,27 @@ impl CancelEither {
 }
 
 /// The script's handle to a custom context with its own channel, for closing it.
-struct Lever(Mutex<(Option<Sender<()>>, Tasks)>);
-
-type Tasks = BTreeMap<usize, Task>;
+struct Lever {
+    open: Mutex<Option<Sender<()>>>,
+    registered: Registry,
+}
 
 impl Lever {
     fn close(&self) {
-        let mut state = self.0.lock().unwrap();
-        let (open, tasks) = (state.0.take(), mem::take(&mut state.1));
-        drop(state);
+        let open = self.open.lock().unwrap().take();
         drop(open);
-        tasks.into_values().for_each(|task| task());
+        self.registered.call_all();
     }
 
-    fn is_idle(&self) -> bool {
-        self.0.lock().unwrap().1.is_empty()
+    /// Calls the function at once if the channel is closed.
+    fn register(&self, f: Task) -> Task {
+        let open = self.open.lock().unwrap();
+        if open.is_some() {
+            return self.registered.register(f);
+        }
+        drop(open);
+        f();
+        Box::new(|| ())
     }
 }
 
@@ -393,20 +399,7 @@ impl CustomContext for Outsider {
     }
 
     fn after_func(&self, f: Task) -> Option<Task> {
-        let lever = self.lever.clone()?;
-        let mut state = lever.0.lock().unwrap();
-        if state.0.is_none() {
-            drop(state);
-            f();
-            return Some(Box::new(|| ()));
-        }
-        let ticket = state.1.last_key_value().map_or(0, |(last, _)| last + 1);
-        state.1.insert(ticket, f);
-        drop(state);
-        Some(Box::new(move || {
-            let task = lever.0.lock().unwrap().1.remove(&ticket);
-            drop(task);
-        }))
+        Some(self.lever.as_ref()?.register(f))
     }
 
     fn wrapped(&self) -> Option<&Context> {
@@ -786,7 +779,7 @@ impl World {
 
         let customs = self.vertices.iter().flat_map(|vertex| &vertex.custom);
         for (lever, _) in customs {
-            eventually(|| lever.is_idle());
+            eventually(|| lever.registered.is_empty());
         }
         let alive = self.alive.clone();
         drop(self);
@@ -1037,7 +1030,10 @@ impl World {
             cause: number,
             since: None,
         };
-        let lever = Arc::new(Lever(Mutex::new((Some(open), BTreeMap::new()))));
+        let lever = Arc::new(Lever {
+            open: Mutex::new(Some(open)),
+            registered: Registry::default(),
+        });
         self.vertices[new].custom = Some((lever.clone(), end));
         let outsider = Outsider {
             wrapped: None,

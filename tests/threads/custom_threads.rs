@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
 use go_context::{AfterFunc, CancelFunc, Context, CustomContext, Error};
-use support::custom::PassThrough;
+use support::custom::{OwnDone, PassThrough};
 use support::process::in_child_alone;
 use support::threads::thread_count;
 use support::{test_name, Tag, Task, LIMIT};
@@ -30,23 +30,6 @@ impl CustomContext for Own {
     fn after_func(&self, f: Task) -> Option<Task> {
         self.list.as_ref()?.lock().unwrap().push(f);
         Some(Box::new(|| ()))
-    }
-}
-
-/// A context that passes through a channel that any thread may have got.
-struct Handed(Context, Receiver<()>);
-
-impl CustomContext for Handed {
-    fn wrapped(&self) -> Option<&Context> {
-        Some(&self.0)
-    }
-
-    fn done(&self) -> Receiver<()> {
-        self.1.clone()
-    }
-
-    fn err(&self) -> Option<Error> {
-        self.0.err()
     }
 }
 
@@ -117,7 +100,7 @@ fn custom_is_watched_by_one_thread_while_needed() {
             let shells: Vec<Context> = (0..20)
                 .map(|_| {
                     let done = thread::scope(|s| s.spawn(|| inner.done()).join().unwrap());
-                    Context::custom(Handed(inner.clone(), done))
+                    Context::custom(OwnDone(inner.clone(), done))
                 })
                 .collect();
             let mut families: Vec<Family> = shells.iter().map(family).collect();

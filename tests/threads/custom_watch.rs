@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutError, Sender};
 use go_context::{CancelFunc, Context, CustomContext, Error};
+use support::custom::{Channel, Registry};
 use support::process::in_child_alone;
 use support::threads::thread_names;
 use support::threads::WATCH;
@@ -49,25 +48,8 @@ struct Slow {
     answer: Answer,
     begins: Sender<()>,
     release: Receiver<()>,
-    kept: Arc<Kept>,
-}
-
-/// The functions registered with a [`Slow`].
-#[derive(Default)]
-struct Kept {
-    waiting: Mutex<BTreeMap<usize, Task>>,
-    calls: AtomicUsize,
-}
-
-impl Kept {
-    fn is_empty(&self) -> bool {
-        self.waiting.lock().unwrap().is_empty()
-    }
-
-    fn run_all(&self) {
-        let waiting = mem::take(&mut *self.waiting.lock().unwrap());
-        waiting.into_values().for_each(|f| f());
-    }
+    was_called: AtomicBool,
+    registry: Registry,
 }
 
 impl CustomContext for Slow {
@@ -80,20 +62,14 @@ impl CustomContext for Slow {
     }
 
     fn after_func(&self, f: Task) -> Option<Task> {
-        let number = self.kept.calls.fetch_add(1, Ordering::SeqCst);
-        if number == 0 {
+        if !self.was_called.swap(true, Ordering::SeqCst) {
             self.begins.send(()).unwrap();
             let _ = self.release.recv();
         }
         if self.answer == Answer::None {
             return None;
         }
-        let kept = self.kept.clone();
-        kept.waiting.lock().unwrap().insert(number, f);
-        Some(Box::new(move || {
-            let f = kept.waiting.lock().unwrap().remove(&number);
-            drop(f);
-        }))
+        Some(self.registry.register(f))
     }
 }
 
@@ -104,7 +80,7 @@ struct Blocked {
     ctx: Context,
     close: Option<Sender<()>>,
     release: Option<Sender<()>>,
-    kept: Arc<Kept>,
+    registry: Registry,
     first: Receiver<(Context, CancelFunc)>,
     second: Option<(Context, CancelFunc)>,
 }
@@ -115,13 +91,14 @@ impl Blocked {
         let (close, done) = bounded(0);
         let (begins, begun) = unbounded();
         let (release, released) = bounded(0);
-        let kept = Arc::<Kept>::default();
+        let registry = Registry::default();
         let ctx = Context::custom(Slow {
             done,
             answer,
             begins,
             release: released,
-            kept: kept.clone(),
+            was_called: AtomicBool::new(false),
+            registry: registry.clone(),
         });
         let first = derive(&ctx);
         assert_eq!(begun.recv_timeout(LIMIT), Ok(()), "{what}");
@@ -134,7 +111,7 @@ impl Blocked {
             ctx,
             close: Some(close),
             release: Some(release),
-            kept,
+            registry,
             first,
             second,
         }
@@ -178,7 +155,7 @@ fn after_func_blocked_does_not_delay_other_child() {
             assert_canceled(&first.0, &what);
             assert_canceled(&blocked.ctx, &what);
             drop((first, second));
-            wait_until("the function is called off", || blocked.kept.is_empty());
+            wait_until("the function is called off", || blocked.registry.is_empty());
             wait_for_no_watch();
         }
     });
@@ -194,15 +171,19 @@ fn after_func_blocked_then_serves_both_children() {
             let first = blocked.release();
             let done = [&first, &second].map(|(ctx, _)| ctx.done());
             assert!(!done.iter().any(is_closed), "{what}");
-            assert_eq!(blocked.kept.is_empty(), answer == Answer::None, "{what}");
+            assert_eq!(
+                blocked.registry.is_empty(),
+                answer == Answer::None,
+                "{what}"
+            );
 
             drop(blocked.close.take());
-            blocked.kept.run_all();
+            blocked.registry.call_all();
             done.iter().for_each(|done| assert_closes(done, &what));
             for (child, _) in [&first, &second] {
                 assert_canceled(child, &what);
             }
-            assert!(blocked.kept.is_empty(), "{what}");
+            assert!(blocked.registry.is_empty(), "{what}");
             wait_for_no_watch();
         }
     });
@@ -216,7 +197,7 @@ fn after_func_blocked_is_stopped_with_children() {
             let what = blocked.what.clone();
             drop(blocked.second.take());
             drop(blocked.release());
-            wait_until("the function is called off", || blocked.kept.is_empty());
+            wait_until("the function is called off", || blocked.registry.is_empty());
             wait_for_no_watch();
 
             // The next child is registered like the first.
@@ -224,7 +205,7 @@ fn after_func_blocked_is_stopped_with_children() {
             let done = child.done();
             assert!(!is_closed(&done), "{what}");
             drop(blocked.close.take());
-            blocked.kept.run_all();
+            blocked.registry.call_all();
             assert_closes(&done, &what);
             assert_canceled(&child, &what);
             drop(child);
@@ -234,19 +215,6 @@ fn after_func_blocked_is_stopped_with_children() {
 }
 
 // No `after_func`
-
-/// A context that has only a channel.
-struct Plain(Receiver<()>);
-
-impl CustomContext for Plain {
-    fn done(&self) -> Receiver<()> {
-        self.0.clone()
-    }
-
-    fn err(&self) -> Option<Error> {
-        is_closed(&self.0).then_some(Error::Canceled)
-    }
-}
 
 /// The threads of this process: numbers and names.
 fn named_threads() -> BTreeMap<String, String> {
@@ -265,7 +233,7 @@ fn watch_thread_is_shared_by_successive_children() {
     in_child_alone(test_name!(), || {
         let before = named_threads();
         let (close, done) = bounded(0);
-        let ctx = Context::custom(Plain(done));
+        let ctx = Context::custom(Channel(done));
         let mut seen = BTreeMap::new();
         let mut gaps = 0;
         let mut dropped = Instant::now();
