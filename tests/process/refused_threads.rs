@@ -2,6 +2,7 @@
 //! is lost.
 //!
 //! The tests run in child processes in which a thread needs so large a stack that a limit on memory
+//! keeps it from starting. The limit applies to root too.
 
 use std::fs;
 use std::io;
