@@ -17,7 +17,7 @@ use go_context::{Context, Error, RecvError, SendError};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use support::custom::Channel;
 use support::process::{child_of, in_child_each};
-use support::threads::{thread_names, CALLBACK, TIMER, WATCH};
+use support::threads::{threads_named, CALLBACK, TIMER, WATCH};
 use support::{assert_closes, test_name, wait_until, HOUR, LIMIT};
 
 const SOON: Duration = Duration::from_millis(5);
@@ -63,7 +63,7 @@ impl Drop for Refusal {
 }
 
 fn has_thread(name: &str) -> bool {
-    thread_names().iter().any(|other| other == name)
+    threads_named(name) > 0
 }
 
 /// Starts the timer thread.
@@ -444,7 +444,7 @@ fn spawn_with_refused_returns_the_error() {
 fn notify_start_refused_is_error_and_catches_none() {
     use go_context::signal::{NotifyContext, SIGTERM};
     use rustix::process::Signal;
-    use support::process::{kill_self, report};
+    use support::process::{assert_killed_after, kill_self, report};
 
     let large_stacks = ["env", &format!("RUST_MIN_STACK={STACK}")];
     let process = child_of(&large_stacks, test_name!(), || {
@@ -465,7 +465,5 @@ fn notify_start_refused_is_error_and_catches_none() {
         ctx.without_cancel().wait();
         drop(refusal);
     });
-    let Some(mut process) = process else { return };
-    process.expect("refused");
-    process.is_killed(Signal::TERM);
+    assert_killed_after(process, "refused", Signal::TERM);
 }

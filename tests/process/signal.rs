@@ -20,8 +20,10 @@ use go_context::signal::{
 use go_context::{Context, CustomContext, Error, Key};
 use rustix::process::Signal;
 use signal_hook::low_level::raise;
-use support::process::{child, child_of, in_child, kill_self, report, wait_for_go_on};
-use support::threads::thread_names;
+use support::process::{
+    assert_killed_after, child, child_of, in_child, kill_self, report, wait_for_go_on,
+};
+use support::threads::{thread_names, threads_named, CALLBACK, TIMER};
 use support::{test_name, wait_until, LIMIT};
 
 fn start(signals: &[i32]) -> (Context, StopFunc) {
@@ -231,9 +233,7 @@ fn default_action_returns_after_last_stop() {
         report("over");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("over");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "over", Signal::INT);
 }
 
 #[test]
@@ -246,9 +246,7 @@ fn one_signal_is_released_while_other_is_caught() {
         report("alive");
         raise(SIGTERM).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("alive");
-    process.is_killed(Signal::TERM);
+    assert_killed_after(process, "alive", Signal::TERM);
 }
 
 #[test]
@@ -269,9 +267,7 @@ fn notify_contexts_follow_each_other() {
         report("over");
         raise(SIGUSR1).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("over");
-    process.is_killed(Signal::USR1);
+    assert_killed_after(process, "over", Signal::USR1);
 }
 
 #[test]
@@ -288,9 +284,7 @@ fn signal_kills_after_parent_cancel() {
         report("over");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("over");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "over", Signal::INT);
 }
 
 #[test]
@@ -306,9 +300,7 @@ fn parent_deadline_ends_notify_context() {
         report("over");
         raise(SIGTERM).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("over");
-    process.is_killed(Signal::TERM);
+    assert_killed_after(process, "over", Signal::TERM);
 }
 
 #[test]
@@ -322,9 +314,7 @@ fn start_on_done_parent_catches_nothing() {
         report("over");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("over");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "over", Signal::INT);
 }
 
 #[test]
@@ -344,9 +334,7 @@ fn keep_catching_catches_after_parent_cancel() {
         report("over");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("over");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "over", Signal::INT);
 }
 
 #[test]
@@ -367,9 +355,7 @@ fn ignored_signal_is_ignored_again_after_stop() {
         report("alive");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("alive");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "alive", Signal::INT);
 }
 
 #[test]
@@ -440,9 +426,7 @@ fn start_with_uncatchable_signal_is_error() {
         report("refused");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("refused");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "refused", Signal::INT);
 }
 
 #[track_caller]
@@ -478,9 +462,7 @@ fn start_without_file_descriptors_is_error() {
         report("refused");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("refused");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "refused", Signal::INT);
 }
 
 /// A custom context that is never done, and whose `after_func` panics.
@@ -508,9 +490,7 @@ fn start_with_panicking_parent_catches_nothing() {
         report("panicked");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("panicked");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "panicked", Signal::INT);
 }
 
 #[test]
@@ -524,9 +504,7 @@ fn signal_listed_twice_counts_once() {
         report("done");
         raise(SIGINT).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("done");
-    process.is_killed(Signal::INT);
+    assert_killed_after(process, "done", Signal::INT);
 }
 
 #[test]
@@ -551,11 +529,6 @@ fn cause_is_one_of_the_signals() {
 
 fn file_count() -> usize {
     fs::read_dir("/dev/fd").unwrap().count()
-}
-
-/// How many threads have this name. A thread that has just been started has none.
-fn count(name: &str) -> usize {
-    thread_names().iter().filter(|other| *other == name).count()
 }
 
 /// The ways in which a context can stop catching.
@@ -599,7 +572,7 @@ fn notify_context_leaves_no_thread_and_no_file() {
         // A thread that has been joined may be listed for a moment, and one for callbacks has no name
         // at first. The timer thread ensures that no callback waits for another.
         wait_until("no other thread is left", || {
-            let shared = ["go-ctx-callback", "go-ctx-timer"];
+            let shared = [CALLBACK, TIMER];
             let is_own = |name: &&String| !shared.contains(&name.as_str());
             thread_names().iter().filter(is_own).count() <= own
         });
@@ -613,34 +586,31 @@ fn notify_context_has_one_thread_and_few_files() {
         let before = file_count();
         let contexts: Vec<_> = (0..200).map(|_| start(&[SIGINT, SIGTERM])).collect();
         assert_eq!(file_count(), before + 200 * 3);
-        wait_until("all watch", || count("go-ctx-signal") == 200);
+        wait_until("all watch", || threads_named("go-ctx-signal") == 200);
         raise(SIGTERM).unwrap();
         for (ctx, _) in &contexts {
             ctx.wait();
             assert_eq!(received(ctx), SIGTERM);
         }
         // Done, and `stop` has not been called.
-        wait_until("the thread has ended", || count("go-ctx-signal") == 0);
+        wait_until("the thread has ended", || {
+            threads_named("go-ctx-signal") == 0
+        });
         assert_eq!(file_count(), before);
         // Nor did it take threads for callbacks.
-        assert_eq!(count("go-ctx-callback"), 0);
+        assert_eq!(threads_named(CALLBACK), 0);
         report("over");
         raise(SIGTERM).unwrap();
     });
-    let Some(mut process) = process else { return };
-    process.expect("over");
-    process.is_killed(Signal::TERM);
+    assert_killed_after(process, "over", Signal::TERM);
 }
 
 /// `stop` may be called from anywhere.
 #[test]
 fn stop_can_be_called_from_callbacks() {
     in_child(test_name!(), || {
-        for keep in [false, true] {
-            let (ctx, stop) = match keep {
-                true => start_to_keep(&[SIGINT]),
-                false => start(&[SIGINT]),
-            };
+        for start in [start, start_to_keep] {
+            let (ctx, stop) = start(&[SIGINT]);
             let stop = Arc::new(stop);
             let (stopped, stops) = channel();
             for _ in 0..10 {
@@ -663,11 +633,8 @@ fn stop_can_be_called_from_callbacks() {
 #[test]
 fn stop_func_can_be_dropped_in_own_callback() {
     in_child(test_name!(), || {
-        for keep in [false, true] {
-            let (ctx, stop) = match keep {
-                true => start_to_keep(&[SIGINT]),
-                false => start(&[SIGINT]),
-            };
+        for start in [start, start_to_keep] {
+            let (ctx, stop) = start(&[SIGINT]);
             let (dropped, drops) = channel();
             ctx.after_func(move || {
                 drop(stop);
@@ -728,16 +695,13 @@ impl CustomContext for Stops {
 #[test]
 fn custom_unregister_can_call_stop() {
     in_child(test_name!(), || {
-        for keep in [false, true] {
-            let (ctx, stop) = match keep {
-                true => start_to_keep(&[SIGINT]),
-                false => start(&[SIGINT]),
-            };
+        for start in [start, start_to_keep] {
+            let (ctx, stop) = start(&[SIGINT]);
             let (custom, stopped) = Stops::context(stop);
             let (merged, _cancel) = ctx.merge(&custom);
             raise(SIGINT).unwrap();
             let thread = stopped.recv_timeout(LIMIT).expect("it is called off");
-            assert_eq!(thread, "go-ctx-callback");
+            assert_eq!(thread, CALLBACK);
             assert_eq!(received(&merged), SIGINT);
         }
     });

@@ -163,6 +163,17 @@ pub fn one_at_a_time() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Asserts that the child reports this text, and that a signal kills it then. In the child process,
+/// where there is none, it does nothing.
+#[cfg(unix)]
+#[track_caller]
+pub fn assert_killed_after(process: Option<Process>, text: &str, signal: Signal) {
+    if let Some(mut process) = process {
+        process.expect(text);
+        process.is_killed(signal);
+    }
+}
+
 pub struct Process {
     child: std::process::Child,
     reports: Receiver<String>,

@@ -57,6 +57,11 @@ pub fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
+/// Returns how many threads have this name. A thread that has just been started has none.
+pub fn threads_named(name: &str) -> usize {
+    thread_names().iter().filter(|other| *other == name).count()
+}
+
 /// Returns the names of the threads of this process. Elsewhere than on Linux there are none.
 pub fn thread_names() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();

@@ -7,7 +7,7 @@ use std::time::Instant;
 use go_context::crossbeam_channel::{bounded, unbounded};
 use go_context::{AfterFunc, CancelFunc, Context};
 use support::process::in_child_alone;
-use support::threads::{thread_names, CALLBACK, TIMER};
+use support::threads::{thread_names, threads_named, CALLBACK, TIMER};
 use support::{test_name, wait_until, HOUR, LIMIT};
 
 const COUNT: usize = 1000;
@@ -18,7 +18,9 @@ fn callback_threads_exist_only_while_needed() {
         let before = thread_names().len();
         let registered = register();
         assert_eq!(thread_names().len(), before + 1, "{:?}", thread_names());
-        wait_until("the timer's thread has its name", || count(TIMER) == 1);
+        wait_until("the timer's thread has its name", || {
+            threads_named(TIMER) == 1
+        });
         for (_, _, function) in &registered {
             assert!(function.stop());
         }
@@ -27,7 +29,9 @@ fn callback_threads_exist_only_while_needed() {
 
         run_at_once(20);
         run_in_turn();
-        wait_until("the idle threads have ended", || count(CALLBACK) == 0);
+        wait_until("the idle threads have ended", || {
+            threads_named(CALLBACK) == 0
+        });
         assert_eq!(thread_names().len(), before + 1, "{:?}", thread_names());
         run_at_once(20);
     });
@@ -64,7 +68,7 @@ fn run_at_once(callbacks: usize) {
     for _ in 0..callbacks {
         begins.recv_timeout(LIMIT).expect("all run at once");
     }
-    assert!(count(CALLBACK) >= callbacks, "{:?}", thread_names());
+    assert!(threads_named(CALLBACK) >= callbacks, "{:?}", thread_names());
     drop(all_began);
 }
 
@@ -80,11 +84,4 @@ fn run_in_turn() {
     }
     // A thread may not be idle again yet when the next callback needs one.
     assert!(used.len() < COUNT / 2, "{} threads", used.len());
-}
-
-fn count(name: &str) -> usize {
-    thread_names()
-        .into_iter()
-        .filter(|other| other == name)
-        .count()
 }

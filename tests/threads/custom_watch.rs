@@ -10,8 +10,7 @@ use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutErr
 use go_context::{CancelFunc, Context, CustomContext, Error};
 use support::custom::{Channel, Registry};
 use support::process::in_child_alone;
-use support::threads::thread_names;
-use support::threads::WATCH;
+use support::threads::{threads_named, WATCH};
 use support::{is_closed, test_name, wait_until, Task, LIMIT};
 
 #[track_caller]
@@ -28,9 +27,7 @@ fn assert_canceled(ctx: &Context, what: &str) {
 
 #[track_caller]
 fn wait_for_no_watch() {
-    wait_until("the watch threads have ended", || {
-        !thread_names().iter().any(|name| name == WATCH)
-    });
+    wait_until("the watch threads have ended", || threads_named(WATCH) == 0);
 }
 
 // An `after_func` that blocks
