@@ -8,16 +8,10 @@ fn cancel_waits_for_busy_child() {
         let (top, cancel_top) = root();
         let (middle, cancel_middle) = child(&top);
         let (low, _cancel) = child(&middle);
-        let done = low.done();
-        let other = spawn({
-            let done = done.clone();
-            move || {
-                cancel_middle.cancel("middle");
-                assert_closed(&done);
-            }
-        });
+        let done = [low.done()];
+        let other = spawn_cancel(cancel_middle, "middle", &done);
         cancel_top.cancel("top");
-        assert_closed(&done);
+        done.iter().for_each(assert_closed);
         other.join().unwrap();
         assert_eq!(cause(&low), cause(&middle));
     });
@@ -33,24 +27,10 @@ fn cancels_on_one_chain_wait_for_each_other() {
         let (low, cancel_low) = child(&middle);
         let last = [child(&low), child(&low)];
         let side = child(&middle);
-        let done: Vec<_> = [&last[0], &last[1], &side]
-            .map(|(ctx, _)| ctx.done())
-            .into();
+        let done = [&last[0], &last[1], &side].map(|(ctx, _)| ctx.done());
         let others = [
-            spawn({
-                let done = done[..2].to_vec();
-                move || {
-                    cancel_low.cancel("low");
-                    done.iter().for_each(assert_closed);
-                }
-            }),
-            spawn({
-                let done = done.clone();
-                move || {
-                    cancel_middle.cancel("middle");
-                    done.iter().for_each(assert_closed);
-                }
-            }),
+            spawn_cancel(cancel_low, "low", &done[..2]),
+            spawn_cancel(cancel_middle, "middle", &done),
         ];
         cancel_top.cancel("top");
         done.iter().for_each(assert_closed);
@@ -64,17 +44,10 @@ fn cancels_of_both_parents_wait_below_a_merge() {
     in_many_orders(|| {
         let (left, cancel_left) = root();
         let (right, cancel_right) = root();
-        let (merged, _cancel) = left.merge(&right);
-        let merged = tracked(merged);
+        let (merged, _cancel) = merge(&left, &right);
         let low = [child(&merged), child(&merged)];
         let done = low.each_ref().map(|(ctx, _)| ctx.done());
-        let other = spawn({
-            let done = done.clone();
-            move || {
-                cancel_right.cancel("right");
-                done.iter().for_each(assert_closed);
-            }
-        });
+        let other = spawn_cancel(cancel_right, "right", &done);
         cancel_left.cancel("left");
         done.iter().for_each(assert_closed);
         other.join().unwrap();
@@ -90,24 +63,16 @@ fn cancels_in_a_diamond_do_not_deadlock() {
         let (top, cancel_top) = root();
         let (left, cancel_left) = child(&top);
         let (right, cancel_right) = child(&top);
-        let (merged, cancel_merged) = left.merge(&right);
-        let merged = tracked(merged);
+        let (merged, cancel_merged) = merge(&left, &right);
         let (low, _cancel) = child(&merged);
-        let done = low.done();
-        let canceler = |cancel: CancelCauseFunc, text: &'static str| {
-            let done = done.clone();
-            spawn(move || {
-                cancel.cancel(text);
-                assert_closed(&done);
-            })
-        };
+        let done = [low.done()];
         let others = [
-            canceler(cancel_left, "left"),
-            canceler(cancel_right, "right"),
+            spawn_cancel(cancel_left, "left", &done),
+            spawn_cancel(cancel_right, "right", &done),
             spawn(move || cancel_merged.cancel()),
         ];
         cancel_top.cancel("top");
-        assert_closed(&done);
+        done.iter().for_each(assert_closed);
         join(others);
     });
 }
@@ -121,8 +86,7 @@ fn cancels_around_a_dropped_merge_do_not_deadlock() {
         let (top, cancel_top) = root();
         let (middle, cancel_middle) = registered_child(&top);
         let (low, _cancel) = registered_child(&middle);
-        let (merged, cancel_merged) = top.merge(&low);
-        let merged = tracked(merged);
+        let (merged, cancel_merged) = merge(&top, &low);
         let others = [
             spawn(move || drop((merged, cancel_merged))),
             spawn(move || cancel_middle.cancel("middle")),
@@ -140,20 +104,13 @@ fn cancels_of_both_parents_wait_for_dropped_merge() {
     in_many_orders(|| {
         let (left, cancel_left) = root();
         let (right, cancel_right) = root();
-        let (merged, cancel_merged) = left.merge(&right);
-        let merged = tracked(merged);
+        let (merged, cancel_merged) = merge(&left, &right);
         let (low, cancel_low) = child(&merged);
         let done = [merged.done(), low.done()];
         let others = [
             spawn(move || drop((merged, cancel_merged))),
             spawn(move || drop((low, cancel_low))),
-            spawn({
-                let done = done.clone();
-                move || {
-                    cancel_right.cancel("right");
-                    done.iter().for_each(assert_closed);
-                }
-            }),
+            spawn_cancel(cancel_right, "right", &done),
         ];
         cancel_left.cancel("left");
         done.iter().for_each(assert_closed);

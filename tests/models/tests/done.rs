@@ -183,13 +183,7 @@ fn registration_during_cancel_hides_no_descendant() {
 #[cfg_attr(feature = "loom", ignore = "too large")]
 fn chain_cancelled_in_two_places_agrees() {
     in_many_orders(|| {
-        let (top, cancel_top) = root();
-        let mut chain = vec![(top, cancel_top)];
-        for _ in 0..4 {
-            let next = child(&chain[chain.len() - 1].0);
-            chain.push(next);
-        }
-        let (chain, mut cancels): (Vec<_>, Vec<_>) = chain.into_iter().unzip();
+        let (chain, mut cancels) = chain(4);
         let reader = |has_channel: bool| {
             let (above, ctx) = (chain[3].clone(), chain[4].clone());
             spawn(move || {

@@ -40,13 +40,7 @@ fn cancel_waits_for_grandchildren_being_dropped() {
         let low = [child(&middle), child(&middle)];
         let done = [low[0].0.done(), low[1].0.done()];
         let dropped = low.map(|low| spawn(move || drop(low)));
-        let other = spawn({
-            let done = done.clone();
-            move || {
-                cancel_middle.cancel("middle");
-                done.iter().for_each(assert_closed);
-            }
-        });
+        let other = spawn_cancel(cancel_middle, "middle", &done);
         cancel_top.cancel("top");
         done.iter().for_each(assert_closed);
         join(dropped);

@@ -161,13 +161,7 @@ fn err_that_registers_during_cancel_of_parent() {
 #[cfg_attr(feature = "loom", ignore = "too large")]
 fn err_of_long_chain_during_cancel_agrees() {
     in_many_orders(|| {
-        let (top, cancel_top) = root();
-        let mut chain = vec![(top, cancel_top)];
-        for _ in 0..10 {
-            let next = child(&chain[chain.len() - 1].0);
-            chain.push(next);
-        }
-        let (chain, mut cancels): (Vec<_>, Vec<_>) = chain.into_iter().unzip();
+        let (chain, mut cancels) = chain(10);
         let reader = spawn({
             let ctx = chain[10].clone();
             move || [ask(&ctx), ask(&ctx)]

@@ -86,13 +86,7 @@ fn deadline_meets_busy_child() {
         let done = low.each_ref().map(|(ctx, _)| ctx.done());
         let others = [
             spawn(timer::fire),
-            spawn({
-                let done = done.clone();
-                move || {
-                    cancel_middle.cancel("middle");
-                    done.iter().for_each(assert_closed);
-                }
-            }),
+            spawn_cancel(cancel_middle, "middle", &done),
         ];
         cancel.cancel();
         done.iter().for_each(assert_closed);

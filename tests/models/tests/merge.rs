@@ -3,12 +3,6 @@
 use super::*;
 
 use crate::runtime::sync::Mutex;
-use crate::CancelFunc;
-
-fn merge(first: &Context, second: &Context) -> (Context, CancelFunc) {
-    let (ctx, cancel) = first.merge(second);
-    (tracked(ctx), cancel)
-}
 
 #[test]
 fn merge_cancelled_from_both_sides_has_one_cause() {
@@ -84,19 +78,13 @@ fn merge_dropped_during_cancel_of_both_is_done() {
         let (left, cancel_left) = root();
         let (right, cancel_right) = root();
         let (ctx, cancel) = merge(&left, &right);
-        let done = ctx.done();
+        let done = [ctx.done()];
         let others = [
             spawn(move || drop((ctx, cancel))),
-            spawn({
-                let done = done.clone();
-                move || {
-                    cancel_right.cancel("right");
-                    assert_closed(&done);
-                }
-            }),
+            spawn_cancel(cancel_right, "right", &done),
         ];
         cancel_left.cancel("left");
-        assert_closed(&done);
+        done.iter().for_each(assert_closed);
         join(others);
     });
 }

@@ -31,7 +31,7 @@ use crossbeam_channel::Receiver;
 use crate::runtime::sync::{checker, is_disconnected, thread, Arc};
 use crate::runtime::{timer, watcher};
 use crate::tree::Node;
-use crate::{CancelCauseFunc, Context};
+use crate::{CancelCauseFunc, CancelFunc, Context};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -134,8 +134,23 @@ pub(crate) fn registered_child(parent: &Context) -> (Context, CancelCauseFunc) {
     (ctx, cancel)
 }
 
-pub(crate) fn with_timeout(parent: &Context) -> (Context, crate::CancelFunc) {
+/// Makes a root and as many descendants, each a child of the one before.
+pub(crate) fn chain(children: usize) -> (Vec<Context>, Vec<CancelCauseFunc>) {
+    let mut chain = vec![root()];
+    for above in 0..children {
+        let next = child(&chain[above].0);
+        chain.push(next);
+    }
+    chain.into_iter().unzip()
+}
+
+pub(crate) fn with_timeout(parent: &Context) -> (Context, CancelFunc) {
     let (ctx, cancel) = parent.with_timeout(HOUR);
+    (tracked(ctx), cancel)
+}
+
+pub(crate) fn merge(first: &Context, second: &Context) -> (Context, CancelFunc) {
+    let (ctx, cancel) = first.merge(second);
     (tracked(ctx), cancel)
 }
 
@@ -170,6 +185,19 @@ pub(crate) fn spawn<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {
     thread::spawn(f)
+}
+
+/// Cancels on a thread of the model, and asserts that the channels are closed then.
+pub(crate) fn spawn_cancel(
+    cancel: CancelCauseFunc,
+    cause: &'static str,
+    done: &[Receiver<()>],
+) -> thread::JoinHandle<()> {
+    let done = done.to_vec();
+    spawn(move || {
+        cancel.cancel(cause);
+        done.iter().for_each(assert_closed);
+    })
 }
 
 pub(crate) fn join<T>(threads: impl IntoIterator<Item = thread::JoinHandle<T>>) -> Vec<T> {
