@@ -12,8 +12,8 @@ use go_context::crossbeam_channel::{bounded, never, unbounded, Receiver, Sender}
 use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup};
 use support::custom::Registry;
 use support::{
-    assert_done, assert_open, cause, in_time, is_closed, is_open, panics, wait_until, Tag, Task,
-    CANCELED, HOUR, LIMIT,
+    assert_done, assert_ends, assert_open, callback, cause, in_time, is_closed, is_open, panics,
+    stoppable_callback, wait_until, Tag, Task, CANCELED, HOUR, LIMIT,
 };
 
 // Contexts to test with
@@ -173,16 +173,6 @@ impl Key for Other {
     type Value = usize;
 }
 
-// Assertions
-
-/// Waits until the context is done, and asserts what `assert_done` does.
-#[track_caller]
-fn assert_ends(ctx: &Context, err: Error, cause: &str) {
-    let news = ctx.done().recv_timeout(LIMIT);
-    assert!(news.is_err() && is_closed(&ctx.done()), "{ctx} stays open");
-    assert_done(ctx, err, cause);
-}
-
 const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
 
 // How the end reaches descendants
@@ -228,8 +218,7 @@ fn child_of_done_custom_is_done() {
     assert_done(&past, Error::Canceled, CANCELED);
     assert_eq!(bell.given.load(Ordering::SeqCst), 0);
 
-    let (tell, ran) = bounded(1);
-    let after = ctx.after_func(move || tell.send(()).unwrap());
+    let (after, ran) = stoppable_callback(&ctx);
     assert!(!after.stop());
     ran.recv_timeout(LIMIT).unwrap();
 }
@@ -298,8 +287,7 @@ fn dropped_custom_runs_callbacks_and_ends_watch() {
     let (close, done) = channel();
     let bell = Arc::new(Bell::default());
     let ctx = bell.mock(done).context();
-    let (tell, ran) = bounded(1);
-    let _after = ctx.after_func(move || tell.send(()).unwrap());
+    let ran = callback(&ctx);
     assert_eq!(bell.len(), 1);
     drop(ctx);
     ran.recv_timeout(LIMIT).unwrap();
@@ -585,8 +573,7 @@ fn custom_after_func_may_call_f_at_once() {
         assert_done(&child, Error::Canceled, CANCELED);
         let (timed, _cancel) = ctx.with_timeout(HOUR);
         assert_done(&timed, Error::Canceled, CANCELED);
-        let (tell, ran) = bounded(1);
-        let after = ctx.after_func(move || tell.send(()).unwrap());
+        let (after, ran) = stoppable_callback(&ctx);
         assert!(!after.stop());
         ran.recv_timeout(LIMIT).unwrap();
     });
@@ -603,10 +590,7 @@ fn custom_after_func_at_once_for_merge() {
             Mock::new(bounded(0).1).err(|| None).service(call)
         };
         // The sender is dropped, but a receiver that is never closed would behave the same.
-        let (tell, ran) = bounded(1);
-        let after = at_once()
-            .context()
-            .after_func(move || tell.send(()).unwrap());
+        let (after, ran) = stoppable_callback(&at_once().context());
         assert!(!after.stop());
         ran.recv_timeout(LIMIT).unwrap();
 
@@ -818,8 +802,7 @@ fn custom_drop_panics_after_all_else() {
         .with_value(Kept, Flag(dropped.clone()))
         .with_cancel_cause();
     let (open, listen) = (child.done(), child.done());
-    let (tell, ran) = bounded(1);
-    let _after = child.after_func(move || tell.send(()).unwrap());
+    let ran = callback(&child);
     drop((ctx, cancel));
     assert!(is_open(&open));
     assert!(panics(|| drop(child)));
@@ -1275,8 +1258,7 @@ fn custom_methods_are_not_called_on_timer_thread() {
     let (inner, _cancel) = Context::background().with_timeout(soon);
     let wrapper = Mock::around(&inner).hook(here).context();
     let (child, _cancel) = wrapper.with_cancel();
-    let (tell, ran) = bounded(1);
-    let _after = wrapper.after_func(move || tell.send(()).unwrap());
+    let ran = callback(&wrapper);
     assert_ends(&child, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
     ran.recv_timeout(LIMIT).unwrap();
     assert_done(&wrapper, Error::DeadlineExceeded, DEADLINE_EXCEEDED);

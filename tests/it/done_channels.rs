@@ -5,10 +5,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::{bounded, never, select, Receiver, RecvTimeoutError, Select};
+use go_context::crossbeam_channel::{never, select, Receiver, RecvTimeoutError, Select};
 use go_context::{CancelCauseFunc, Context, CustomContext, Error};
 use support::threads::stagger;
-use support::{is_closed, is_open, HOUR, LIMIT};
+use support::{callback, is_closed, is_open, HOUR, LIMIT};
 
 /// More threads than one context has channels, on any machine.
 const MANY: usize = 150;
@@ -281,8 +281,7 @@ fn done_of_any_thread_makes_a_wrapper() {
                 let inner = inner.clone();
                 let (child, cancel) = Context::custom(Handed { inner, done }).with_cancel();
                 assert_eq!(child.err(), None);
-                let (run, ran) = bounded(1);
-                child.after_func(move || run.send(()).unwrap());
+                let ran = callback(&child);
                 (child, cancel, ran)
             })
             .collect();

@@ -13,7 +13,7 @@ use go_context::{
     AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup,
 };
 use support::custom::Registry;
-use support::{cause, wait_until, Task, LIMIT};
+use support::{cause, wait_until, without_times, Task, LIMIT};
 
 // The kinds
 
@@ -578,17 +578,6 @@ impl Made {
             values: [Place::Parent, Place::Child, Place::Side].map(|key| ctx.value(&key).copied()),
         }
     }
-}
-
-/// The text of a context without what changes over time.
-fn without_times(text: &str) -> String {
-    let mut parts = text.split('[');
-    let mut rest = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        rest.push('[');
-        rest.push_str(&part[part.find(']').expect("a bracket is closed")..]);
-    }
-    rest
 }
 
 /// Waits for what must happen, and asserts that nothing else has.

@@ -9,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
-use go_context::{AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context};
+use go_context::{CancelCauseFunc, CancelFunc, Cause, Context};
 use go_context::{CustomContext, Error, Key};
 use support::custom::PassThrough;
 use support::threads::{on_small_stack, spawn, stagger, together};
 use support::{
-    assert_done, assert_open, assert_ran, is_closed, is_open, receive, Tag, Task, CANCELED, HOUR,
-    LIMIT,
+    assert_done, assert_open, assert_ran, is_closed, is_open, receive, stoppable_callback, Tag,
+    Task, CANCELED, HOUR, LIMIT,
 };
 
 /// A deadline that passes during a test.
@@ -69,12 +69,6 @@ fn let_pass(deadline: Instant) {
     }
 }
 
-/// Registers a callback that reports when it runs, and how often.
-fn callback(ctx: &Context) -> (AfterFunc, Receiver<()>) {
-    let (tell, ran) = bounded(2);
-    (ctx.after_func(move || tell.send(()).unwrap()), ran)
-}
-
 type Look = (&'static str, fn(&Context));
 
 /// Every way to observe a done context first, with its assertion.
@@ -91,7 +85,7 @@ const LOOKS: &[Look] = &[
         assert!(format!("{ctx:?}").contains("err: Some("));
     }),
     ("a function", |ctx| {
-        let (function, ran) = callback(ctx);
+        let (function, ran) = stoppable_callback(ctx);
         assert_ran(&ran);
         assert!(!function.stop());
     }),
@@ -437,7 +431,7 @@ fn earlier_of_two_unobserved_expiries_wins() {
 fn unregistered_deadline_wakes_waiter_below() {
     let (timed, _cancel) = Context::background().with_timeout_cause(SOON, "too slow");
     let below = chain(&timed.with_value(Tag(0), 1), 3);
-    let (function, ran) = callback(&below[2].0);
+    let (function, ran) = stoppable_callback(&below[2].0);
     let waiter = below[2].0.clone();
     let waiting = spawn(move || waiter.wait());
     assert_eq!(receive(&waiting), Error::DeadlineExceeded);
@@ -583,7 +577,7 @@ fn after_func_of_unregistered_runs_once_or_stops() {
             let (root, cancel) = Context::background().with_cancel();
             let links = chain(&root, levels);
             let (leaf, cancel_leaf) = &links[levels - 1];
-            let (function, ran) = callback(leaf);
+            let (function, ran) = stoppable_callback(leaf);
             match round {
                 0 => cancel.cancel(),
                 1 => cancel_leaf.cancel("its own"),

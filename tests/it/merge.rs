@@ -12,7 +12,10 @@ use go_context::{CancelFunc, Context, CustomContext, Error, Key};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use support::custom::Registry;
-use support::{assert_done, assert_open, is_closed, is_open, Tag, Task, CANCELED, HOUR, LIMIT};
+use support::{
+    assert_done, assert_ends, assert_open, callback, is_closed, is_open, Tag, Task, CANCELED, HOUR,
+    LIMIT,
+};
 
 /// A wrapper with a name of its own.
 struct Shell(Context);
@@ -33,13 +36,6 @@ impl CustomContext for Shell {
     fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("shell")
     }
-}
-
-#[track_caller]
-fn assert_ends(ctx: &Context, err: Error, cause: &str) {
-    let news = ctx.done().recv_timeout(LIMIT);
-    assert!(news.unwrap_err().is_disconnected(), "{ctx} stays open");
-    assert_done(ctx, err, cause);
 }
 
 /// A custom context that lists the functions registered with it, and its done channel.
@@ -334,8 +330,7 @@ fn merge_runs_callbacks_whatever_ends_it() {
     let runs = |end: fn(Context, CancelFunc, CancelFunc)| {
         let (first, cancel_first) = Context::background().with_cancel();
         let (merged, cancel) = Context::todo().merge(&first);
-        let (tell, ran) = bounded(1);
-        let _after = merged.after_func(move || tell.send(()).unwrap());
+        let ran = callback(&merged);
         end(merged, cancel, cancel_first);
         assert_eq!(ran.recv_timeout(LIMIT), Ok(()));
     };

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use support::custom::Registry;
 use support::reference::{self, Nature};
-use support::{is_closed, Task};
+use support::{is_closed, without_times, Task};
 
 // The script
 
@@ -1113,17 +1113,6 @@ fn agree_on_callback(
         true => Ok(()),
         false => Err(format!("f{number}: found {found:?}, not {expected:?}")),
     }
-}
-
-/// The text of a context without what changes over time.
-fn without_times(text: &str) -> String {
-    let mut parts = text.split('[');
-    let mut rest = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        rest.push('[');
-        rest.push_str(&part[part.find(']').expect("a bracket is closed")..]);
-    }
-    rest
 }
 
 fn run(script: &[Op], eyes: Eyes) -> Result<(), TestCaseError> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 use go_context::crossbeam_channel::{bounded, unbounded, Receiver, RecvTimeoutError, Sender};
 use go_context::{CancelFunc, Context, Error};
-use support::{is_closed, lock, Tag, Task, HOUR, LIMIT};
+use support::{callback, is_closed, lock, stoppable_callback, Tag, Task, HOUR, LIMIT};
 
 // The races' machinery
 
@@ -254,13 +254,12 @@ fn drop_racing_parent_cancel_is_done_once() {
                 parent.with_timeout(HOUR)
             };
             let done = child.done();
-            let (run, ran) = bounded(2);
-            let stop = (round % 4 == 0).then(|| child.after_func(move || run.send(()).unwrap()));
+            let after_func = (round % 4 == 0).then(|| stoppable_callback(&child));
             let sibling = parent.with_cancel();
             assert_eq!(sibling.0.err(), None);
             (
                 (parent, cancel, sibling),
-                (child, cancel_child, done, stop.map(|stop| (stop, ran))),
+                (child, cancel_child, done, after_func),
             )
         },
         |(parent, cancel, sibling)| {
@@ -338,8 +337,7 @@ fn stop_racing_cancel_stops_or_runs() {
                 1 => parent.with_value(Tag(0), round),
                 _ => parent.with_timeout(HOUR).0,
             };
-            let (run, ran) = bounded(2);
-            let stop = ctx.after_func(move || run.send(()).unwrap());
+            let (stop, ran) = stoppable_callback(&ctx);
             ((ctx, cancel, ran), stop)
         },
         |(ctx, cancel, ran)| {
@@ -363,8 +361,7 @@ fn stop_after_seen_done_returns_false() {
         |round| {
             let (ctx, cancel) = Context::background().with_cancel();
             let done = (round % 2 == 0).then(|| ctx.done());
-            let (run, ran) = bounded(2);
-            let stop = ctx.after_func(move || run.send(()).unwrap());
+            let (stop, ran) = stoppable_callback(&ctx);
             ((cancel, ran), (ctx, done, stop))
         },
         |(cancel, ran)| {
@@ -685,14 +682,12 @@ fn two_first_calls_register_all_callbacks() {
             ((left, round, end, cancels), (leaf, round))
         },
         |(ctx, round, end, cancels)| {
-            let (run, ran) = bounded(2);
             let seen = (round / 6 % 2 == 0).then(|| ctx.done());
-            let stop = ctx.after_func(move || run.send(()).unwrap());
+            let (stop, ran) = stoppable_callback(&ctx);
             (ctx, seen, stop, ran, end, cancels)
         },
         |(leaf, _)| {
-            let (run, ran) = bounded(2);
-            let stop = leaf.after_func(move || run.send(()).unwrap());
+            let (stop, ran) = stoppable_callback(&leaf);
             let done = leaf.done();
             (leaf, stop, ran, done)
         },
@@ -736,8 +731,7 @@ fn first_call_racing_own_cancel_agrees() {
         },
         |(ctx, round)| {
             if round % 3 == 0 {
-                let (run, ran) = bounded(2);
-                ctx.after_func(move || run.send(()).unwrap());
+                let ran = callback(&ctx);
                 return (ctx.err().is_some(), None, Some(ran), None);
             }
             let done = ctx.done();
@@ -997,8 +991,7 @@ fn contended_last_handle_and_child_drop_at_once() {
             if round % 2 == 0 {
                 assert_eq!(other.err(), None);
             }
-            let (run, ran) = bounded(2);
-            ctx.after_func(move || run.send(()).unwrap());
+            let ran = callback(&ctx);
             let seen = [ctx.done(), child.done()];
             // The cancel function is dropped on one side or on the other.
             let mut late = Some(cancel);
@@ -1027,8 +1020,7 @@ fn contended_last_two_handles_drop_at_once() {
         |round| {
             let (ctx, cancel) = crowded(&make);
             let seen = ctx.done();
-            let (run, ran) = bounded(2);
-            ctx.after_func(move || run.send(()).unwrap());
+            let ran = callback(&ctx);
             let other = match round % 2 {
                 0 => ctx.clone(),
                 _ => ctx.with_value(Tag(0), round),

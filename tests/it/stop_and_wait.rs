@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, Sender};
 use go_context::{AfterFunc, Context};
-use support::{in_time, LIMIT};
+use support::{in_time, stoppable_callback, LIMIT};
 
 /// How long a callback waits for a `stop_and_wait` that returns too early. It makes no difference if
 /// none does.
@@ -55,8 +55,7 @@ impl Slow {
 #[test]
 fn stop_and_wait_before_end_returns_true_once() {
     let (ctx, cancel) = Context::background().with_cancel();
-    let (tell, ran) = bounded::<()>(1);
-    let after = ctx.after_func(move || tell.send(()).unwrap());
+    let (after, ran) = stoppable_callback(&ctx);
     assert!(after.stop_and_wait());
     // The callback has been dropped, and with it the only sender.
     assert!(ran.try_recv().unwrap_err().is_disconnected());

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, RecvTimeoutError, TryRecvError};
-use go_context::{Cause, Context, Error, Key};
+use go_context::{AfterFunc, Cause, Context, Error, Key};
 
 /// Only a hang takes this long.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -86,6 +86,13 @@ pub fn assert_done(ctx: &Context, err: Error, cause: &str) {
     assert!(is_closed(&ctx.done()), "{ctx}");
 }
 
+/// Waits until the context is done, and asserts the same as [`assert_done`].
+#[track_caller]
+pub fn assert_ends(ctx: &Context, err: Error, cause: &str) {
+    wait(ctx);
+    assert_done(ctx, err, cause);
+}
+
 /// Waits until the context is done. Returns its error.
 #[track_caller]
 pub fn wait(ctx: &Context) -> Error {
@@ -151,6 +158,17 @@ pub fn cause(text: &str) -> Cause {
     Cause::from(Box::<dyn std::error::Error + Send + Sync>::from(text))
 }
 
+/// Returns the text of a context without what changes over time.
+pub fn without_times(text: &str) -> String {
+    let mut parts = text.split('[');
+    let mut rest = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        rest.push('[');
+        rest.push_str(&part[part.find(']').expect("a bracket is closed")..]);
+    }
+    rest
+}
+
 /// Makes a context that has been cancelled.
 pub fn cancelled() -> Context {
     let (ctx, cancel) = Context::background().with_cancel();
@@ -160,9 +178,14 @@ pub fn cancelled() -> Context {
 
 /// Registers a callback with the context. It sends a message when it runs.
 pub fn callback(ctx: &Context) -> Receiver<()> {
+    stoppable_callback(ctx).1
+}
+
+/// Like [`callback`]. Also returns what stops it.
+pub fn stoppable_callback(ctx: &Context) -> (AfterFunc, Receiver<()>) {
     let (sender, ran) = bounded(2);
-    ctx.after_func(move || sender.send(()).expect("the test waits for the callback"));
-    ran
+    let send = move || sender.send(()).expect("the test waits for the callback");
+    (ctx.after_func(send), ran)
 }
 
 /// Waits until a [`callback`] has run, once.
