@@ -139,9 +139,34 @@ struct Bell {
 }
 
 impl Bell {
+    fn context() -> (Arc<Bell>, Context, Sender<()>) {
+        let (close, done) = channel();
+        let bell = Arc::new(Bell::default());
+        let ctx = bell.mock(done).context();
+        (bell, ctx, close)
+    }
+
     fn mock(self: &Arc<Bell>, done: Receiver<()>) -> Mock {
         let bell = self.clone();
         Mock::new(done).service(move |f| Some(bell.clone().register(f)))
+    }
+
+    /// Calls `hook` when a function is unregistered as well.
+    fn mock_with_hook(
+        self: &Arc<Bell>,
+        done: Receiver<()>,
+        hook: impl Fn(&str) + Clone + Send + Sync + 'static,
+    ) -> Mock {
+        let (bell, in_stop) = (self.clone(), hook.clone());
+        let service = move |f| {
+            let stop = bell.clone().register(f);
+            let in_stop = in_stop.clone();
+            Some(Box::new(move || {
+                in_stop("stop");
+                stop();
+            }) as Task)
+        };
+        Mock::new(done).service(service).hook(hook)
     }
 
     fn register(self: Arc<Bell>, f: Task) -> Task {
@@ -284,9 +309,7 @@ fn child_derived_while_done_closes_is_done() {
 
 #[test]
 fn dropped_custom_runs_callbacks_and_ends_watch() {
-    let (close, done) = channel();
-    let bell = Arc::new(Bell::default());
-    let ctx = bell.mock(done).context();
+    let (bell, ctx, close) = Bell::context();
     let ran = callback(&ctx);
     assert_eq!(bell.len(), 1);
     drop(ctx);
@@ -477,9 +500,7 @@ fn wrapper_of_wrapper_is_looked_through() {
 
 #[test]
 fn wrapper_of_watched_custom_is_cancelled() {
-    let (close, done) = channel();
-    let bell = Arc::new(Bell::default());
-    let root = bell.mock(done).context();
+    let (bell, root, close) = Bell::context();
     let wrapper = Mock::around(&root).context();
     let (child, _cancel) = wrapper.with_cancel();
     assert_eq!(bell.len(), 1);
@@ -493,9 +514,7 @@ fn wrapper_of_watched_custom_is_cancelled() {
 
 #[test]
 fn custom_after_func_serves_all_children() {
-    let (_close, done) = channel();
-    let bell = Arc::new(Bell::default());
-    let ctx = bell.mock(done).context();
+    let (bell, ctx, _close) = Bell::context();
     for turn in 1..=3 {
         assert_eq!(bell.len(), 0);
         let mut children: Vec<_> = (0..100).map(|_| ctx.with_cancel()).collect();
@@ -519,9 +538,7 @@ fn custom_after_func_serves_all_children() {
 
 #[test]
 fn custom_after_func_is_stopped_by_expiry() {
-    let (_close, done) = channel();
-    let bell = Arc::new(Bell::default());
-    let ctx = bell.mock(done).context();
+    let (bell, ctx, _close) = Bell::context();
     let (soon, _cancel) = ctx.with_timeout(Duration::from_millis(1));
     assert_ends(&soon, Error::DeadlineExceeded, DEADLINE_EXCEEDED);
     wait_until("it is still registered", || bell.len() == 0);
@@ -532,9 +549,7 @@ fn custom_after_func_is_stopped_by_expiry() {
 
 #[test]
 fn custom_after_func_f_returns_with_all_done() {
-    let (close, done) = channel();
-    let bell = Arc::new(Bell::default());
-    let ctx = bell.mock(done).context();
+    let (bell, ctx, close) = Bell::context();
     let (child, _cancel) = ctx.with_cancel();
     let (grandchild, _cancel) = child.with_cancel();
     let after = ctx.after_func(|| ());
@@ -549,9 +564,7 @@ fn custom_after_func_f_returns_with_all_done() {
 /// The service itself records that it has called the function, and may hold a lock of its own.
 #[test]
 fn custom_after_func_is_not_stopped_inside_f() {
-    let (close, done) = channel();
-    let bell = Arc::new(Bell::default());
-    let ctx = bell.mock(done).context();
+    let (bell, ctx, close) = Bell::context();
     let (child, _cancel) = ctx.with_cancel();
     drop(close);
     bell.ring();
@@ -622,9 +635,7 @@ fn custom_after_func_may_call_f_and_return_none() {
 
 #[test]
 fn custom_after_func_f_may_be_called_late() {
-    let (close, done) = channel();
-    let bell = Arc::new(Bell::default());
-    let ctx = bell.mock(done).context();
+    let (bell, ctx, close) = Bell::context();
     let (child, cancel) = ctx.with_cancel();
     let first = bell.waiting.take_all();
     cancel.cancel(); // the first is unregistered, in vain
@@ -645,9 +656,7 @@ fn custom_after_func_f_may_be_called_late() {
 
 #[test]
 fn custom_after_func_f_after_drop_does_nothing() {
-    let (_close, done) = channel();
-    let bell = Arc::new(Bell::default());
-    let ctx = bell.mock(done).context();
+    let (bell, ctx, _close) = Bell::context();
     let (child, _cancel) = ctx.with_cancel();
     let late = bell.waiting.take_all();
     drop((child, _cancel, ctx));
@@ -1170,18 +1179,7 @@ fn custom_methods_are_called_without_lock() {
             }
         };
         let bell = Arc::new(Bell::default());
-        let (ring, in_stop) = (bell.clone(), use_all.clone());
-        let ctx = Mock::new(done)
-            .service(move |f| {
-                let stop = ring.clone().register(f);
-                let in_stop = in_stop.clone();
-                Some(Box::new(move || {
-                    in_stop("stop");
-                    stop();
-                }))
-            })
-            .hook(use_all)
-            .context();
+        let ctx = bell.mock_with_hook(done, use_all).context();
         *me.lock().unwrap() = Some(ctx.clone());
         let (child, cancel) = ctx.with_cancel();
         let (merged, cancel_merged) = parent.merge(&ctx);
@@ -1228,19 +1226,8 @@ fn custom_methods_are_not_called_on_timer_thread() {
         }
     };
     let bell = Arc::new(Bell::default());
-    let (ring, in_stop) = (bell.clone(), here.clone());
     let (_close, done) = channel();
-    let root = Mock::new(done)
-        .service(move |f| {
-            let stop = ring.clone().register(f);
-            let in_stop = in_stop.clone();
-            Some(Box::new(move || {
-                in_stop("stop");
-                stop();
-            }))
-        })
-        .hook(here.clone())
-        .context();
+    let root = bell.mock_with_hook(done, here.clone()).context();
     let soon = Duration::from_millis(1);
 
     // The last child is unregistered, which calls the custom context's stop function.
