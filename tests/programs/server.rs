@@ -15,8 +15,8 @@ use rustix::process::{getrlimit, kill_process, setrlimit, Pid, Resource, Rlimit,
 use support::process;
 use support::LIMIT;
 
-/// Far longer than any test runs: a request that takes this long has not been cut.
-const TEN_MINUTES: &str = "600000";
+/// A request that takes ten minutes, far longer than any test runs.
+const SLEEP: &str = "/sleep?ms=600000";
 
 /// A server of its own for each test.
 struct Server {
@@ -197,7 +197,7 @@ fn server_answers() {
 #[test]
 fn slow_handler_ends_at_server_deadline() {
     let mut server = Server::start(&["--timeout", "200ms"]);
-    let (status, body) = get(&[&server.url(&format!("/sleep?ms={TEN_MINUTES}"))]);
+    let (status, body) = get(&[&server.url(SLEEP)]);
     assert_eq!((status, &*body), (504, "not done in 200ms"));
     server.wait_for(1, &["/sleep", " 504 ", "not done in 200ms"]);
 
@@ -209,7 +209,7 @@ fn slow_handler_ends_at_server_deadline() {
 #[test]
 fn request_deadline_can_only_be_earlier() {
     let server = Server::start(&["--timeout", "300ms"]);
-    let sleep = server.url(&format!("/sleep?ms={TEN_MINUTES}"));
+    let sleep = server.url(SLEEP);
     let earlier = get(&["--header", "X-Timeout: 50m", &sleep]);
     assert_eq!(earlier, (504, "not done in 50ms".into()));
     let later = get(&["--header", "X-Timeout: 1H", &sleep]);
@@ -222,7 +222,7 @@ fn relay_passes_deadline_and_id() {
     let mut upstream = Server::start(&["--timeout", "10m"]);
     let address = upstream.address.to_string();
     let mut server = Server::start(&["--timeout", "10m", "--upstream", &address]);
-    let url = server.url(&format!("/relay/sleep?ms={TEN_MINUTES}"));
+    let url = server.url(&format!("/relay{SLEEP}"));
     let given = Duration::from_secs(5 * 60);
     let id = ["--header", "X-Request-Id: passed-on"];
     let mut client = start(&mut curl(
@@ -249,7 +249,7 @@ fn client_disconnect_stops_work_in_both_servers() {
     let mut upstream = Server::start(&["--timeout", "10m"]);
     let address = upstream.address.to_string();
     let mut server = Server::start(&["--timeout", "10m", "--upstream", &address]);
-    let url = server.url(&format!("/relay/sleep?ms={TEN_MINUTES}"));
+    let url = server.url(&format!("/relay{SLEEP}"));
     let mut client = start(&mut curl(&["--header", "X-Request-Id: gone", &url]));
     upstream.wait_for(1, &["gone GET /sleep", "begins"]);
     client.kill().unwrap();
@@ -290,9 +290,7 @@ fn drain_does_not_wait_for_idle_connections() {
 #[test]
 fn drain_cuts_requests_after_grace() {
     let mut server = Server::start(&["--timeout", "20m", "--grace", "200ms"]);
-    let client = start(&mut curl(&[
-        &server.url(&format!("/sleep?ms={TEN_MINUTES}"))
-    ]));
+    let client = start(&mut curl(&[&server.url(SLEEP)]));
     server.wait_for(1, &["/sleep", "begins"]);
     server.signal(Signal::INT);
     let (status, body) = answer(&client.wait_with_output().unwrap());
@@ -303,9 +301,7 @@ fn drain_cuts_requests_after_grace() {
 #[test]
 fn second_signal_kills_server() {
     let mut server = Server::start(&["--timeout", "20m", "--grace", "10m"]);
-    let client = start(&mut curl(&[
-        &server.url(&format!("/sleep?ms={TEN_MINUTES}"))
-    ]));
+    let client = start(&mut curl(&[&server.url(SLEEP)]));
     server.wait_for(1, &["/sleep", "begins"]);
     server.signal(Signal::INT);
     // It has begun to drain when it accepts no connection any more.
@@ -570,7 +566,7 @@ fn idle_and_slow_connections_occupy_no_worker() {
 #[test]
 fn busy_server_answers_503() {
     let mut server = Server::start(&["--workers", "1", "--queue", "1", "--timeout", "10m"]);
-    let sleep = server.url(&format!("/sleep?ms={TEN_MINUTES}"));
+    let sleep = server.url(SLEEP);
     let mut clients = vec![start(&mut curl(&[&sleep]))];
     server.wait_for(1, &["begins"]);
     clients.push(start(&mut curl(&[&sleep])));
@@ -863,5 +859,5 @@ fn hang_up_behind_more_input_is_noticed() {
 
 /// A request that outlives the test.
 fn sleep_request() -> String {
-    format!("GET /sleep?ms={TEN_MINUTES} HTTP/1.1\r\nHost: a\r\n\r\n")
+    format!("GET {SLEEP} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
