@@ -8,27 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use go_context::{CancelCauseFunc, CancelFunc, Context, Error, Key};
-use support::{assert_ran, callback, is_closed, is_open, Counted, Name, Tag, HOUR};
-
-/// More derivations than make a context shard its table of children.
-const CONTENDED_AFTER: usize = 100;
+use support::threads::{contend, on_small_stack, CONTENDED_AFTER};
+use support::{assert_ran, callback, is_closed, is_open, without_times, Counted, Name, Tag, HOUR};
 
 #[derive(PartialEq, Eq)]
 struct Kept(usize);
 
 impl Key for Kept {
     type Value = Counted;
-}
-
-/// Derives from the context on two threads until it is contended.
-fn contend(ctx: &Context) {
-    for _ in 0..2 {
-        on_a_thread(|| {
-            for _ in 0..CONTENDED_AFTER {
-                drop(ctx.with_cancel());
-            }
-        });
-    }
 }
 
 /// Runs `f` on a new thread, and waits for it.
@@ -57,15 +44,8 @@ fn derive(ctx: &Context, kind: usize, at: Instant) -> Context {
     }
 }
 
-/// The text of a context, without the time left until deadlines.
 fn text(ctx: &Context) -> String {
-    let text = ctx.to_string();
-    let parts = text.split("WithDeadline([").enumerate();
-    let cut = parts.map(|(i, part)| match i {
-        0 => part,
-        _ => part.split_once(']').expect("it is closed").1,
-    });
-    cut.collect::<Vec<_>>().join("WithDeadline(")
+    without_times(&ctx.to_string())
 }
 
 #[test]
@@ -446,8 +426,7 @@ fn contended_chain_drop_does_not_recurse() {
     }
     assert!(ctx.value(&Kept(0)).is_some());
     assert_eq!(dropped.load(Ordering::SeqCst), 0);
-    let small = thread::Builder::new().stack_size(64 * 1024);
-    small.spawn(move || drop(ctx)).unwrap().join().unwrap();
+    on_small_stack(move || drop(ctx));
     assert_eq!(dropped.load(Ordering::SeqCst), 1);
 }
 

@@ -12,6 +12,7 @@ use go_context::{CancelFunc, Context, CustomContext, Error, Key};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use support::custom::Registry;
+use support::threads::on_small_stack;
 use support::{
     assert_done, assert_ends, assert_open, callback, is_closed, is_open, Tag, Task, CANCELED, HOUR,
     LIMIT,
@@ -631,7 +632,7 @@ const MANY: usize = 100_000;
 
 /// Derives a ladder, calls everything on it, cancels it at the root and drops it, on a small stack.
 fn climb(next: fn(&Context, &Context) -> Context) {
-    let ladder = move || {
+    on_small_stack(move || {
         let (root, cancel) = Context::background()
             .with_value(Tag(0), 7)
             .with_cancel_cause();
@@ -646,9 +647,7 @@ fn climb(next: fn(&Context, &Context) -> Context) {
         cancel.cancel("why");
         assert_done(&top, Error::Canceled, "why");
         drop(top);
-    };
-    let thread = thread::Builder::new().stack_size(64 * 1024);
-    thread.spawn(ladder).unwrap().join().unwrap();
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use go_context::crossbeam_channel::{bounded, Receiver};
+use go_context::Context;
 
 use crate::{receive, Task};
 
@@ -35,6 +36,17 @@ pub fn together(jobs: Vec<Task>) {
         })
         .collect();
     ends.iter().for_each(receive);
+}
+
+/// More derivations than make a context shard its table of children.
+pub const CONTENDED_AFTER: usize = 100;
+
+/// Derives from the context on two threads until it is contended.
+pub fn contend(ctx: &Context) {
+    let derive = || (0..CONTENDED_AFTER).for_each(|_| drop(ctx.with_cancel()));
+    for _ in 0..2 {
+        thread::scope(|s| s.spawn(derive).join().unwrap());
+    }
 }
 
 /// Spins a little, for another time in each round, so that rounds differ in which thread is first.

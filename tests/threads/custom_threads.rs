@@ -9,7 +9,7 @@ use go_context::crossbeam_channel::{bounded, Receiver, TryRecvError};
 use go_context::{AfterFunc, CancelFunc, Context, CustomContext, Error};
 use support::custom::{OwnDone, PassThrough};
 use support::process::in_child_alone;
-use support::threads::thread_count;
+use support::threads::{contend, thread_count};
 use support::{test_name, Tag, Task, LIMIT};
 
 /// A context with its own channel, and with a list of functions if it has an `after_func`.
@@ -30,14 +30,6 @@ impl CustomContext for Own {
     fn after_func(&self, f: Task) -> Option<Task> {
         self.list.as_ref()?.lock().unwrap().push(f);
         Some(Box::new(|| ()))
-    }
-}
-
-/// Makes the context contended.
-fn contend(ctx: &Context) {
-    for _ in 0..3 {
-        let derive = || (0..100).for_each(|_| drop(ctx.with_cancel()));
-        thread::scope(|s| drop(s.spawn(derive).join()));
     }
 }
 
