@@ -5,6 +5,8 @@ use std::fmt;
 use std::fs;
 use std::sync::atomic::Ordering;
 
+use support::threads::thread_names;
+
 use crate::contract::ALIVE;
 use crate::ALLOCATOR;
 
@@ -106,13 +108,10 @@ impl fmt::Display for List<'_> {
 
 fn threads() -> Option<BTreeMap<String, usize>> {
     let mut threads = BTreeMap::new();
-    for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
-        // A thread that has just ended has no name any more.
-        if let Ok(name) = fs::read_to_string(task.path().join("comm")) {
-            *threads.entry(name.trim_end().to_owned()).or_default() += 1;
-        }
+    for name in thread_names() {
+        *threads.entry(name).or_default() += 1;
     }
-    Some(threads)
+    (!threads.is_empty()).then_some(threads)
 }
 
 fn resident_kib() -> Option<usize> {

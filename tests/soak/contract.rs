@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
-use go_context::crossbeam_channel::{Receiver, TryRecvError};
+use go_context::crossbeam_channel::Receiver;
 use go_context::{AfterFunc, Cause, Context, Error};
+use support::is_closed;
 
 /// How many violations there were.
 pub(crate) static BROKEN: AtomicU64 = AtomicU64::new(0);
@@ -39,10 +40,6 @@ impl Drop for Token {
     fn drop(&mut self) {
         ALIVE.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-pub(crate) fn is_closed(done: &Receiver<()>) -> bool {
-    done.try_recv() == Err(TryRecvError::Disconnected)
 }
 
 /// Error, cause and channel agree, in whatever order they are read, and no deadline is early.

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, select, Receiver, RecvTimeoutError, Sender};
 use go_context::{Cause, Context, Error, RecvError, SendError};
+use support::custom::Lever;
+use support::{is_closed, HOUR};
 
 use crate::contract::{
-    is_because, is_closed, look, must, must_be_born_as, must_be_done, Function, Planned, Token,
+    is_because, look, must, must_be_born_as, must_be_done, Function, Planned, Token,
 };
 use crate::random::Random;
-use crate::things::{new_cause, number, Cancel, Lever, Number, Outsider, Wrapper};
+use crate::things::{new_cause, number, Cancel, Number, Outsider, Wrapper};
 
 /// How many contexts a thread keeps.
 const KEPT: usize = 100;
@@ -23,7 +25,6 @@ const KEPT: usize = 100;
 const PARENTS: usize = 4;
 /// Far more than any wait takes.
 const LIMIT: Duration = Duration::from_secs(30);
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// What the threads share.
 pub(crate) struct Shared {
@@ -427,7 +428,7 @@ impl Worker {
             }
         }
         if self.random.one_in(2) {
-            item.lever.into_iter().for_each(Lever::close);
+            item.lever.into_iter().for_each(|lever| lever.close());
         }
     }
 

@@ -1,14 +1,15 @@
 //! What contexts are created with: values, causes, custom contexts.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::mem;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use go_context::crossbeam_channel::{bounded, Receiver, Sender};
+use go_context::crossbeam_channel::Receiver;
 use go_context::{CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key};
 
-use crate::contract::{is_closed, Token};
+use support::custom::Lever;
+use support::{is_closed, Task};
+
+use crate::contract::Token;
 
 #[derive(PartialEq, Eq)]
 pub(crate) struct Number;
@@ -58,30 +59,6 @@ impl Cancel {
     }
 }
 
-type Task = Box<dyn FnOnce() + Send>;
-
-/// Closes the channel of a custom context. The functions are those registered with a context that has
-/// an `after_func`.
-#[derive(Clone)]
-pub(crate) struct Lever(Arc<Mutex<Held>>);
-
-#[derive(Default)]
-struct Held {
-    open: Option<Sender<()>>,
-    tasks: BTreeMap<u64, Task>,
-    tickets: u64,
-}
-
-impl Lever {
-    pub(crate) fn close(self) {
-        let mut held = self.0.lock().unwrap();
-        let (open, tasks) = (held.open.take(), mem::take(&mut held.tasks));
-        drop(held);
-        drop(open);
-        tasks.into_values().for_each(|task| task());
-    }
-}
-
 /// A context with a channel of its own, watched by a thread or with an `after_func`.
 pub(crate) struct Outsider {
     done: Receiver<()>,
@@ -91,11 +68,7 @@ pub(crate) struct Outsider {
 
 impl Outsider {
     pub(crate) fn new(calls_by_itself: bool) -> (Outsider, Lever) {
-        let (open, done) = bounded(0);
-        let lever = Lever(Arc::new(Mutex::new(Held {
-            open: Some(open),
-            ..Held::default()
-        })));
+        let (lever, done) = Lever::new();
         let outsider = Outsider {
             done,
             calls: calls_by_itself.then(|| lever.clone()),
@@ -115,21 +88,7 @@ impl CustomContext for Outsider {
     }
 
     fn after_func(&self, f: Task) -> Option<Task> {
-        let lever = self.calls.clone()?;
-        let mut held = lever.0.lock().unwrap();
-        if held.open.is_none() {
-            drop(held);
-            f();
-            return Some(Box::new(|| ()));
-        }
-        held.tickets += 1;
-        let ticket = held.tickets;
-        held.tasks.insert(ticket, f);
-        drop(held);
-        Some(Box::new(move || {
-            let task = lever.0.lock().unwrap().tasks.remove(&ticket);
-            drop(task);
-        }))
+        Some(self.calls.as_ref()?.register(f))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Arc, Mutex};
 
-use go_context::crossbeam_channel::Receiver;
+use go_context::crossbeam_channel::{bounded, Receiver, Sender};
 use go_context::{Context, CustomContext, Error};
 
 use crate::{is_closed, Task};
@@ -97,5 +97,46 @@ impl Registry {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Ends a custom context: closes its channel and calls the functions registered with it.
+#[derive(Clone)]
+pub struct Lever {
+    open: Arc<Mutex<Option<Sender<()>>>>,
+    registered: Registry,
+}
+
+impl Lever {
+    /// Also returns the channel, which is open.
+    pub fn new() -> (Lever, Receiver<()>) {
+        let (open, done) = bounded(0);
+        let lever = Lever {
+            open: Arc::new(Mutex::new(Some(open))),
+            registered: Registry::default(),
+        };
+        (lever, done)
+    }
+
+    pub fn close(&self) {
+        let open = self.open.lock().unwrap().take();
+        drop(open);
+        self.registered.call_all();
+    }
+
+    /// Like [`Registry::register`], but calls the function at once if the channel is closed.
+    pub fn register(&self, f: Task) -> Task {
+        let open = self.open.lock().unwrap();
+        if open.is_some() {
+            return self.registered.register(f);
+        }
+        drop(open);
+        f();
+        Box::new(|| ())
+    }
+
+    /// Returns whether no function is registered.
+    pub fn is_idle(&self) -> bool {
+        self.registered.is_empty()
     }
 }

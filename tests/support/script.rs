@@ -24,7 +24,7 @@ use go_context::{
     SendError,
 };
 
-use crate::custom::Registry;
+use crate::custom::Lever;
 use crate::reference::{self, Nature};
 use crate::{is_closed, Task, LIMIT};
 
@@ -346,31 +346,6 @@ impl CancelEither {
     }
 }
 
-/// The script's handle to a custom context with its own channel, for closing it.
-struct Lever {
-    open: Mutex<Option<Sender<()>>>,
-    registered: Registry,
-}
-
-impl Lever {
-    fn close(&self) {
-        let open = self.open.lock().unwrap().take();
-        drop(open);
-        self.registered.call_all();
-    }
-
-    /// Calls the function at once if the channel is closed.
-    fn register(&self, f: Task) -> Task {
-        let open = self.open.lock().unwrap();
-        if open.is_some() {
-            return self.registered.register(f);
-        }
-        drop(open);
-        f();
-        Box::new(|| ())
-    }
-}
-
 /// Both kinds of custom contexts: with a channel of its own, or wrapped around another.
 struct Outsider {
     wrapped: Option<Context>,
@@ -378,7 +353,7 @@ struct Outsider {
     end: End,
     cause: Option<Cause>,
     /// `None` if it has no `after_func`, so that a thread waits for its channel.
-    lever: Option<Arc<Lever>>,
+    lever: Option<Lever>,
     _token: Token,
 }
 
@@ -660,7 +635,7 @@ struct Vertex {
     more: Arc<Vec<Context>>,
     cancel: Option<CancelEither>,
     done: Option<Receiver<()>>,
-    custom: Option<(Arc<Lever>, End)>,
+    custom: Option<(Lever, End)>,
 }
 
 impl reference::Vertex for Vertex {
@@ -779,7 +754,7 @@ impl World {
 
         let customs = self.vertices.iter().flat_map(|vertex| &vertex.custom);
         for (lever, _) in customs {
-            eventually(|| lever.registered.is_empty());
+            eventually(|| lever.is_idle());
         }
         let alive = self.alive.clone();
         drop(self);
@@ -1022,7 +997,7 @@ impl World {
 
     fn plan_custom(&mut self, a: usize) -> Act {
         let new = self.add(&[], Nature::Custom);
-        let (open, done) = bounded(0);
+        let (lever, done) = Lever::new();
         let err = [Error::Canceled, Error::DeadlineExceeded][a & 1];
         let (number, cause) = (a & 2 != 0).then(|| self.give_cause()).unzip();
         let end = End {
@@ -1030,10 +1005,6 @@ impl World {
             cause: number,
             since: None,
         };
-        let lever = Arc::new(Lever {
-            open: Mutex::new(Some(open)),
-            registered: Registry::default(),
-        });
         self.vertices[new].custom = Some((lever.clone(), end));
         let outsider = Outsider {
             wrapped: None,
