@@ -76,8 +76,12 @@ impl Drop for Partner<'_> {
 /// How many rounds are prepared together, and checked when they have run.
 const PACK: usize = 100;
 
+/// How long a race takes at most, on a machine that is busy with other things: there a round can take a
+/// thousand times as long.
+const RACE: Duration = Duration::from_secs(2);
+
 /// Runs `left` and `right` at the same time, once a round, each with what `prepare` returned for it,
-/// and calls `check` with the results.
+/// and calls `check` with the results. Ends after so many rounds, or after `RACE`.
 fn race<L, R: Send, A, B: Send>(
     rounds: usize,
     prepare: impl Fn(usize) -> (L, R),
@@ -103,7 +107,7 @@ fn race<L, R: Send, A, B: Send>(
                 partner.meet();
                 let pack = mem::take(&mut *lock(&to_right));
                 if pack.is_empty() {
-                    return; // the left thread has panicked
+                    return; // the left thread has panicked, or the time is over
                 }
                 let run = |(i, input)| {
                     partner.meet();
@@ -120,7 +124,9 @@ fn race<L, R: Send, A, B: Send>(
             others: &progress[1],
             other: right_thread.thread().clone(),
         };
-        for first in (0..rounds).step_by(PACK) {
+        let start = Instant::now();
+        let in_time = |first: &usize| *first == 0 || start.elapsed() < RACE;
+        for first in (0..rounds).step_by(PACK).take_while(in_time) {
             let (mine, others): (Vec<L>, Vec<R>) = (first..first + PACK).map(&prepare).unzip();
             *lock(&to_right) = others;
             partner.meet();
@@ -147,7 +153,8 @@ fn stagger(round: usize) {
     }
 }
 
-/// Counts which side was first, to show that there was a race at all. On a single core there is none.
+/// Counts which side was first, to show that there was a race at all. On a single core, or a busy one,
+/// there may be none.
 #[derive(Default)]
 struct Outcomes([usize; 2]);
 
@@ -157,9 +164,10 @@ impl Outcomes {
     }
 
     fn assert_both(&self) {
+        let total: usize = self.0.iter().sum();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         assert!(
-            cores == 1 || self.0.iter().all(|&count| count > 0),
+            cores == 1 || total < 50_000 || self.0.iter().all(|&count| count > 0),
             "{:?}",
             self.0
         );
