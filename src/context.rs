@@ -325,8 +325,8 @@ impl Context {
     #[must_use]
     pub fn with_value<K: Key>(&self, key: K, value: K::Value) -> Context {
         Context {
+            values: self.values.with(key, value, self.address()),
             node: self.node.clone(),
-            values: self.values.with(key, value, self.child_depth()),
         }
     }
 
@@ -382,12 +382,11 @@ impl Context {
     /// assert!(request.err().is_none());
     /// ```
     pub fn merge(&self, other: &Context) -> (Context, CancelFunc) {
-        let depth = self.child_depth();
         let [first, second] = [self, other].map(|ctx| ctx.node.clone());
-        let node = Node::merge(first, second, depth);
+        let node = Node::merge(first, second);
         let ctx = Context {
+            values: MergedValues::join(self, other, Node::address(Some(&node))),
             node: Some(node.clone()),
-            values: MergedValues::join(self, other, depth),
         };
         (ctx, CancelFunc::new(node))
     }
@@ -760,19 +759,22 @@ impl Context {
 }
 
 impl Context {
-    /// Creates a child with the values of this context. `derive` creates its node from the parent's
-    /// node and the child's depth.
+    /// Creates a child with the values of this context. `derive` creates its node from the parent's.
     #[inline(always)]
     pub(crate) fn child(
         &self,
-        derive: impl FnOnce(Option<Arc<Node>>, u32) -> Arc<Node>,
+        derive: impl FnOnce(Option<Arc<Node>>) -> Arc<Node>,
     ) -> (Context, Arc<Node>) {
-        let node = derive(self.node.clone(), self.child_depth());
+        let node = derive(self.node.clone());
         let ctx = Context {
             node: Some(node.clone()),
             values: self.values.clone(),
         };
         (ctx, node)
+    }
+
+    fn address(&self) -> usize {
+        Node::address(self.node.as_deref())
     }
 
     /// Creates a child with a deadline, which has certainly not passed yet if `is_ahead`.
@@ -783,17 +785,9 @@ impl Context {
         is_ahead: bool,
         cause: Option<Cause>,
     ) -> (Context, CancelFunc) {
-        let (ctx, node) = self.child(|parent, depth| {
-            Node::with_deadline(parent, depth, deadline.timestamp(), is_ahead, cause)
-        });
+        let (ctx, node) =
+            self.child(|parent| Node::with_deadline(parent, deadline.timestamp(), is_ahead, cause));
         (ctx, CancelFunc::new(node))
-    }
-
-    /// Returns the depth of a child, which is one more than that of the context itself.
-    #[inline]
-    pub(crate) fn child_depth(&self) -> u32 {
-        let node = self.node.as_ref().map_or(0, |node| node.depth());
-        node.max(self.values.depth()).saturating_add(1)
     }
 }
 

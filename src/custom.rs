@@ -446,7 +446,7 @@ impl<T: CustomContext> ValueNode for CustomValues<T> {
     fn meta(&self) -> Meta {
         Meta {
             types: KeyTypeFilter::ALL,
-            depth: 0,
+            node: 0, // it comes first in any case
         }
     }
 

@@ -81,10 +81,10 @@ fn push_parts<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
     let mut node = ctx.node.as_deref();
     let mut values = ctx.values.nodes().peekable();
     let mut openings = 0;
-    // Merges the two lists by depth: the deeper of the two heads was derived later.
+    // Merges the two lists: values were added below the node that they name.
     loop {
-        let depth = node.map_or(0, Node::depth);
-        if let Some(value) = values.next_if(|value| value.meta().depth > depth) {
+        let address = Node::address(node);
+        if let Some(value) = values.next_if(|value| value.meta().node == address) {
             parts.push(Part::Value(value));
             continue;
         }

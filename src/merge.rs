@@ -16,12 +16,12 @@ pub(crate) struct MergedValues {
 
 impl MergedValues {
     /// Returns the values of a child of `first` and `other`. Those of `first` take precedence.
-    pub(crate) fn join(first: &Context, other: &Context, depth: u32) -> Values {
+    pub(crate) fn join(first: &Context, other: &Context, node: usize) -> Values {
         let types = first.values.types().with(other.values.types());
         Values::new(MergedValues {
             next: first.values.clone(),
             other: other.clone(),
-            meta: Meta { types, depth },
+            meta: Meta { types, node },
         })
     }
 }

@@ -235,7 +235,7 @@ impl NotifyContext {
         let (registration, listener) = Registration::start(self.signals.clone())?;
         let registration = Arc::new(registration);
         let names = names::list(&self.signals);
-        let (ctx, node) = parent.child(|node, depth| Node::with_signals(node, depth, names));
+        let (ctx, node) = parent.child(|node| Node::with_signals(node, names));
         let stop_when_done = if self.keep {
             None
         } else if ctx.err().is_some() {

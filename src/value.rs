@@ -121,8 +121,9 @@ pub(crate) trait ValueNode: Send + Sync {
 pub(crate) struct Meta {
     /// The types of the keys in this node and those that follow it.
     pub(crate) types: KeyTypeFilter,
-    /// How many derivations lie between this node and the root, including those of tree nodes.
-    pub(crate) depth: u32,
+    /// The address of the tree node of the context that was derived from, which says where in the path
+    /// this was. The context that has the value owns that node, so no other node has the address.
+    pub(crate) node: usize,
 }
 
 /// How a search continues.
@@ -290,11 +291,11 @@ impl Values {
         Values(Some(Arc::new(node)))
     }
 
-    pub(crate) fn with<K: Key>(&self, key: K, value: K::Value, depth: u32) -> Values {
+    pub(crate) fn with<K: Key>(&self, key: K, value: K::Value, node: usize) -> Values {
         let types = self.types().with(KeyTypeFilter::of(TypeId::of::<K>()));
         Values::new(Entry {
             next: Next::new(self),
-            meta: Meta { types, depth },
+            meta: Meta { types, node },
             key,
             value,
         })
@@ -352,11 +353,6 @@ impl Values {
     #[inline]
     pub(crate) fn top(&self) -> Option<&dyn ValueNode> {
         self.0.as_deref()
-    }
-
-    #[inline]
-    pub(crate) fn depth(&self) -> u32 {
-        self.top().map_or(0, |node| node.meta().depth)
     }
 
     #[inline]

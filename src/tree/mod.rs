@@ -74,8 +74,6 @@ pub(crate) struct Node {
     extra: OnceBox<Extra>,
     /// The node's own deadline or an inherited one, whichever is earlier.
     deadline: Timestamp,
-    /// How many derivations lie between the node and the root, including those of values.
-    depth: u32,
     phase: AtomicPhase,
     /// How often `err` was called while the node was unregistered.
     err_calls: AtomicU8,
@@ -138,7 +136,7 @@ impl Node {
     /// Returns the node of `Context::todo`.
     pub(crate) fn todo() -> Arc<Node> {
         static TODO: Lazy<Arc<Node>> =
-            Lazy::new(|| Node::new(None, Kind::Todo, 0, Timestamp::NONE, None));
+            Lazy::new(|| Node::new(None, Kind::Todo, Timestamp::NONE, None));
         TODO.clone()
     }
 
@@ -146,7 +144,6 @@ impl Node {
     fn new(
         parent: Option<Arc<Node>>,
         kind: Kind,
-        depth: u32,
         deadline: Timestamp,
         extra: Option<Extra>,
     ) -> Arc<Node> {
@@ -160,7 +157,6 @@ impl Node {
             kind,
             extra: extra.map_or_else(OnceBox::new, |extra| OnceBox::with_value(Box::new(extra))),
             deadline,
-            depth,
             phase: AtomicPhase::new(phase),
             err_calls: AtomicU8::new(0),
             contention: AtomicU8::new(0),
@@ -180,11 +176,11 @@ impl Node {
 
     /// Creates a child that is cancelled by itself or with its parent.
     #[inline]
-    pub(crate) fn with_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
+    pub(crate) fn with_cancel(parent: Option<Arc<Node>>) -> Arc<Node> {
         let deadline = earliest_deadline([&parent]);
         let is_custom = |parent: &Arc<Node>| parent.kind == Kind::Custom;
         let is_under_custom = parent.as_ref().is_some_and(is_custom);
-        let node = Node::new(parent, Kind::Cancel, depth, deadline, None);
+        let node = Node::new(parent, Kind::Cancel, deadline, None);
         if is_under_custom {
             node.register();
         }
@@ -193,10 +189,10 @@ impl Node {
 
     /// Creates a child to be cancelled by signals.
     #[cfg_attr(not(feature = "signal"), allow(dead_code))]
-    pub(crate) fn with_signals(parent: Option<Arc<Node>>, depth: u32, names: String) -> Arc<Node> {
+    pub(crate) fn with_signals(parent: Option<Arc<Node>>, names: String) -> Arc<Node> {
         let deadline = earliest_deadline([&parent]);
         let extra = Extra::Signals(Box::new((names, OnceBox::new())));
-        let node = Node::new(parent, Kind::Signals, depth, deadline, Some(extra));
+        let node = Node::new(parent, Kind::Signals, deadline, Some(extra));
         node.register();
         node
     }
@@ -205,17 +201,16 @@ impl Node {
     /// deadline cannot have passed yet, and the clock is not read.
     pub(crate) fn with_deadline(
         parent: Option<Arc<Node>>,
-        depth: u32,
         deadline: Timestamp,
         is_ahead: bool,
         cause: Option<Cause>,
     ) -> Arc<Node> {
         if deadline == Timestamp::NONE || earliest_deadline([&parent]) < deadline {
             drop(cause); // before the node is made, which would leak if this panicked
-            return Node::with_cancel(parent, depth);
+            return Node::with_cancel(parent);
         }
         let extra = cause.map(Extra::Cause);
-        let node = Node::new(parent, Kind::Deadline, depth, deadline, extra);
+        let node = Node::new(parent, Kind::Deadline, deadline, extra);
         if node.parent().is_some_and(|parent| parent.is_cancellable()) {
             node.register_ancestors();
             node.register_self(!is_ahead && node.deadline_passed(), false);
@@ -224,19 +219,15 @@ impl Node {
     }
 
     /// Creates a child that is never done.
-    pub(crate) fn without_cancel(parent: Option<Arc<Node>>, depth: u32) -> Arc<Node> {
-        Node::new(parent, Kind::WithoutCancel, depth, Timestamp::NONE, None)
+    pub(crate) fn without_cancel(parent: Option<Arc<Node>>) -> Arc<Node> {
+        Node::new(parent, Kind::WithoutCancel, Timestamp::NONE, None)
     }
 
     /// Creates a child of two parents.
-    pub(crate) fn merge(
-        first: Option<Arc<Node>>,
-        second: Option<Arc<Node>>,
-        depth: u32,
-    ) -> Arc<Node> {
+    pub(crate) fn merge(first: Option<Arc<Node>>, second: Option<Arc<Node>>) -> Arc<Node> {
         let deadline = earliest_deadline([&first, &second]);
         let second = second.map(|second| Extra::Second(second, ChildSlot::default()));
-        let node = Node::new(first, Kind::Merge, depth, deadline, second);
+        let node = Node::new(first, Kind::Merge, deadline, second);
         node.register();
         node
     }
@@ -251,7 +242,7 @@ impl Node {
         let parent = wrapped.filter(|node| node.hands_out(&external.done()));
         let deadline = deadline.map_or(Timestamp::NONE, Timestamp::from);
         let extra = Extra::External(Box::new(external));
-        let node = Node::new(parent.cloned(), Kind::Custom, 0, deadline, Some(extra));
+        let node = Node::new(parent.cloned(), Kind::Custom, deadline, Some(extra));
         node.register();
         node
     }
@@ -260,9 +251,9 @@ impl Node {
         self.kind
     }
 
-    #[inline]
-    pub(crate) fn depth(&self) -> u32 {
-        self.depth
+    /// Returns a number for a node, which is another one for each that exists, and 0 for none.
+    pub(crate) fn address(node: Option<&Node>) -> usize {
+        node.map_or(0, |node| node as *const Node as usize)
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
