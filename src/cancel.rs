@@ -2,10 +2,11 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::panic::Location;
 
 use crate::error::into_cause;
 use crate::runtime::sync::Arc;
-use crate::tree::Node;
+use crate::tree::{CancelledBy, Node, Origin};
 
 /// Cancels its context. Equivalent to Go's `CancelFunc`.
 ///
@@ -58,8 +59,9 @@ impl CancelFunc {
     /// assert!(child.err().is_some());
     /// cancel.cancel(); // does nothing
     /// ```
+    #[track_caller]
     pub fn cancel(&self) {
-        self.node.cancel(None);
+        self.node.cancel(Origin::here(CancelledBy::Func));
     }
 
     /// Returns a guard that cancels the context when it is dropped, including during a panic.
@@ -77,6 +79,7 @@ impl CancelFunc {
     /// }
     /// assert!(ctx.err().is_some());
     /// ```
+    #[track_caller]
     pub fn drop_guard(self) -> DropGuard {
         DropGuard::new(self.node)
     }
@@ -137,8 +140,10 @@ impl CancelCauseFunc {
     /// assert_eq!(child.cause().unwrap().to_string(), "first");
     /// assert!(ctx.cause().unwrap().is::<std::io::Error>());
     /// ```
+    #[track_caller]
     pub fn cancel(&self, cause: impl Into<Box<dyn StdError + Send + Sync>>) {
-        self.node.cancel(Some(into_cause(cause)));
+        let origin = Origin::here(CancelledBy::Func);
+        self.node.cancel_with(into_cause(cause), origin);
     }
 
     /// Returns a guard that cancels the context when it is dropped, including during a panic. The
@@ -153,6 +158,7 @@ impl CancelCauseFunc {
     /// drop(cancel.drop_guard());
     /// assert!(ctx.cause().unwrap().is::<Error>());
     /// ```
+    #[track_caller]
     pub fn drop_guard(self) -> DropGuard {
         DropGuard::new(self.node)
     }
@@ -186,13 +192,17 @@ impl fmt::Debug for CancelCauseFunc {
 pub struct DropGuard {
     node: Arc<Node>,
     is_armed: bool,
+    /// A drop has no caller, so this is where the guard was made.
+    made_at: &'static Location<'static>,
 }
 
 impl DropGuard {
+    #[track_caller]
     fn new(node: Arc<Node>) -> DropGuard {
         DropGuard {
             node,
             is_armed: true,
+            made_at: Location::caller(),
         }
     }
 
@@ -226,7 +236,8 @@ impl DropGuard {
 impl Drop for DropGuard {
     fn drop(&mut self) {
         if self.is_armed {
-            self.node.cancel(None);
+            let origin = Origin::cancelled(CancelledBy::Guard, self.made_at);
+            self.node.cancel(origin);
         }
     }
 }

@@ -127,15 +127,18 @@ impl Context {
         self.check()?;
         let (mutex, condvar) = pair(shared);
         let weak = Arc::downgrade(shared);
-        let _stop_on_return = StopOnDrop(self.after_func(move || {
-            if let Some(shared) = weak.upgrade() {
-                let (mutex, condvar) = pair(&shared);
-                // Lock so that a thread between its `err` check and `wait` cannot miss the
-                // notification.
-                drop(mutex.lock());
-                condvar.notify_all();
-            }
-        }));
+        let _stop_on_return = StopOnDrop(AfterFunc::new(
+            self.node.as_ref(),
+            Box::new(move || {
+                if let Some(shared) = weak.upgrade() {
+                    let (mutex, condvar) = pair(&shared);
+                    // Lock so that a thread between its `err` check and `wait` cannot miss the
+                    // notification.
+                    drop(mutex.lock());
+                    condvar.notify_all();
+                }
+            }),
+        ));
         let mut guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
         // Not std's `wait_while`, which returns at the first wake-up if the mutex is poisoned.
         while self.err().is_none() && condition(&mut guard) {

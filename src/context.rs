@@ -14,7 +14,7 @@ use crate::merge::MergedValues;
 use crate::runtime::sync::Arc;
 use crate::runtime::timer;
 use crate::tree::Node;
-use crate::value::{ptr_eq, Key, Values};
+use crate::value::{Key, Values};
 
 /// Carries a cancellation signal, a deadline and values to everything that works on one task.
 /// Equivalent to Go's `context.Context`.
@@ -155,9 +155,10 @@ impl Context {
     /// let (ctx, cancel) = parent.with_cancel();
     /// ```
     #[inline(always)]
+    #[track_caller]
     pub fn with_cancel(&self) -> (Context, CancelFunc) {
-        let (ctx, node) = self.child(Node::with_cancel);
-        (ctx, CancelFunc::new(node))
+        let node = Node::with_cancel(self.node.clone());
+        (self.child(&node), CancelFunc::new(node))
     }
 
     /// Creates a child like [`with_cancel`](Context::with_cancel) that can be cancelled with a
@@ -175,9 +176,10 @@ impl Context {
     /// assert_eq!(ctx.cause().unwrap().to_string(), "the client hung up");
     /// ```
     #[inline]
+    #[track_caller]
     pub fn with_cancel_cause(&self) -> (Context, CancelCauseFunc) {
-        let (ctx, node) = self.child(Node::with_cancel);
-        (ctx, CancelCauseFunc::new(node))
+        let node = Node::with_cancel(self.node.clone());
+        (self.child(&node), CancelCauseFunc::new(node))
     }
 
     /// Creates a child that is done when `timeout` has passed, counted from this call. Equivalent
@@ -209,8 +211,9 @@ impl Context {
     /// assert_eq!(ctx.deadline(), None);
     /// ```
     #[inline]
+    #[track_caller]
     pub fn with_timeout(&self, timeout: Duration) -> (Context, CancelFunc) {
-        self.timed(Deadline::after(timeout), !timeout.is_zero(), None)
+        self.timed(Deadline::after(timeout), Some(timeout), None)
     }
 
     /// Creates a child like [`with_timeout`](Context::with_timeout), with a cause for the case that
@@ -229,6 +232,7 @@ impl Context {
     /// ctx.wait();
     /// assert_eq!(ctx.cause().unwrap().to_string(), "too slow");
     /// ```
+    #[track_caller]
     pub fn with_timeout_cause(
         &self,
         timeout: Duration,
@@ -236,7 +240,7 @@ impl Context {
     ) -> (Context, CancelFunc) {
         self.timed(
             Deadline::after(timeout),
-            !timeout.is_zero(),
+            Some(timeout),
             Some(into_cause(cause)),
         )
     }
@@ -267,8 +271,9 @@ impl Context {
     /// assert_eq!(child.wait(), Error::DeadlineExceeded);
     /// assert!(Instant::now() >= soon);
     /// ```
+    #[track_caller]
     pub fn with_deadline(&self, deadline: impl Into<Deadline>) -> (Context, CancelFunc) {
-        self.timed(deadline.into(), false, None)
+        self.timed(deadline.into(), None, None)
     }
 
     /// Creates a child like [`with_deadline`](Context::with_deadline), with a cause for the case
@@ -287,12 +292,13 @@ impl Context {
     /// cancel.cancel();
     /// assert!(ctx.cause().unwrap().is::<Error>()); // not "too slow"
     /// ```
+    #[track_caller]
     pub fn with_deadline_cause(
         &self,
         deadline: impl Into<Deadline>,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> (Context, CancelFunc) {
-        self.timed(deadline.into(), false, Some(into_cause(cause)))
+        self.timed(deadline.into(), None, Some(into_cause(cause)))
     }
 
     /// Creates a child with one more value, which [`value`](Context::value) returns for `key`.
@@ -349,8 +355,9 @@ impl Context {
     /// assert!(cleanup.err().is_none());
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn without_cancel(&self) -> Context {
-        self.child(Node::without_cancel).0
+        self.child(&Node::without_cancel(self.node.clone()))
     }
 
     /// Creates a child of two parents, this context and `other`. Go has no equivalent.
@@ -381,11 +388,12 @@ impl Context {
     /// assert_eq!(ctx.cause().unwrap().to_string(), "shutting down");
     /// assert!(request.err().is_none());
     /// ```
+    #[track_caller]
     pub fn merge(&self, other: &Context) -> (Context, CancelFunc) {
         let [first, second] = [self, other].map(|ctx| ctx.node.clone());
         let node = Node::merge(first, second);
         let ctx = Context {
-            values: MergedValues::join(self, other, Node::address(Some(&node))),
+            values: MergedValues::join(self, other, node.address()),
             node: Some(node.clone()),
         };
         (ctx, CancelFunc::new(node))
@@ -740,8 +748,8 @@ impl Context {
         self.values.get(key)
     }
 
-    /// Returns whether both are the same context: clones of each other. Equivalent to `==` of two
-    /// contexts in Go.
+    /// Returns whether both are the same context: clones of each other, whatever their
+    /// [names](Context::named). Equivalent to `==` of two contexts in Go.
     ///
     /// # Examples
     ///
@@ -754,40 +762,37 @@ impl Context {
     /// ```
     #[must_use]
     pub fn ptr_eq(&self, other: &Context) -> bool {
-        ptr_eq(&self.node, &other.node) && self.values.ptr_eq(&other.values)
+        let addresses = |ctx: &Context| (ctx.address(), ctx.values_address());
+        addresses(self) == addresses(other)
     }
 }
 
 impl Context {
-    /// Creates a child with the values of this context. `derive` creates its node from the parent's.
+    /// Returns a child that has this node and the values of this context.
     #[inline(always)]
-    pub(crate) fn child(
-        &self,
-        derive: impl FnOnce(Option<Arc<Node>>) -> Arc<Node>,
-    ) -> (Context, Arc<Node>) {
-        let node = derive(self.node.clone());
-        let ctx = Context {
+    pub(crate) fn child(&self, node: &Arc<Node>) -> Context {
+        Context {
             node: Some(node.clone()),
             values: self.values.clone(),
-        };
-        (ctx, node)
+        }
     }
 
-    fn address(&self) -> usize {
-        Node::address(self.node.as_deref())
+    /// Returns the address of the node, or 0 if there is none.
+    pub(crate) fn address(&self) -> usize {
+        self.node.as_ref().map_or(0, |node| node.address())
     }
 
-    /// Creates a child with a deadline, which has certainly not passed yet if `is_ahead`.
+    /// Creates a child with a deadline, or a timeout and the deadline that follows from it.
     #[inline]
+    #[track_caller]
     fn timed(
         &self,
         deadline: Deadline,
-        is_ahead: bool,
+        timeout: Option<Duration>,
         cause: Option<Cause>,
     ) -> (Context, CancelFunc) {
-        let (ctx, node) =
-            self.child(|parent| Node::with_deadline(parent, deadline.timestamp(), is_ahead, cause));
-        (ctx, CancelFunc::new(node))
+        let node = Node::with_deadline(self.node.clone(), deadline.timestamp(), timeout, cause);
+        (self.child(&node), CancelFunc::new(node))
     }
 }
 

@@ -408,10 +408,12 @@ impl Context {
     /// assert_eq!(child.err(), Some(Error::DeadlineExceeded));
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn custom(inner: impl CustomContext) -> Context {
         let inner = Arc::new(inner);
         let external = External::new(Box::new(inner.clone()), inner.done());
-        let wrapped = inner.wrapped().and_then(|wrapped| wrapped.node.as_ref());
+        let wrapped = inner.wrapped();
+        let wrapped = wrapped.and_then(|wrapped| wrapped.node.as_ref());
         Context {
             node: Some(Node::custom(external, wrapped, inner.deadline())),
             values: Values::new(CustomValues { inner }),

@@ -83,7 +83,7 @@ fn push_parts<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
     let mut openings = 0;
     // Merges the two lists: values were added below the node that they name.
     loop {
-        let address = Node::address(node);
+        let address = node.map_or(0, Node::address);
         if let Some(value) = values.next_if(|value| value.meta().node == address) {
             parts.push(Part::Value(value));
             continue;
@@ -112,46 +112,48 @@ fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Kind::Signals => write!(f, ", [{}])", node.signal_names().unwrap_or_default()),
         Kind::WithoutCancel => f.write_str(".WithoutCancel"),
         Kind::Deadline => match node.deadline() {
-            Some(deadline) => write!(f, ".WithDeadline([{}])", TimeLeft::until(deadline)),
+            Some(deadline) => {
+                f.write_str(".WithDeadline([")?;
+                write_time_left(deadline, f)?;
+                f.write_str("])")
+            }
             None => Ok(()),
         },
         Kind::Merge => Ok(()), // printed with its values
     }
 }
 
-/// Writes the `Display` output and the error.
+/// Writes the `Display` output, the [name](Context::named), where the context was derived, and the error.
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
-            .field("path", &format_args!("{self}"))
-            .field("err", &self.err())
-            .finish()
-    }
-}
-
-/// The time until a deadline or since then. Displays like Go's `time.Duration`.
-struct TimeLeft {
-    passed: bool,
-    by: Duration,
-}
-
-impl TimeLeft {
-    fn until(deadline: Instant) -> TimeLeft {
-        let now = Instant::now();
-        TimeLeft {
-            passed: deadline < now,
-            by: deadline.max(now) - deadline.min(now),
+        let mut context = f.debug_struct("Context");
+        context.field("path", &format_args!("{self}"));
+        if let Some(name) = self.name() {
+            context.field("name", &name);
         }
+        if let Some(node) = self.node.as_ref().filter(|node| node.kind() != Kind::Todo) {
+            context.field("derived_at", &format_args!("{}", node.derived_at()));
+        }
+        context.field("err", &self.err()).finish()
     }
 }
 
-impl fmt::Display for TimeLeft {
+/// Writes the time until a deadline.
+fn write_time_left(deadline: Instant, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let now = Instant::now();
+    if deadline < now {
+        f.write_str("-")?;
+    }
+    write!(f, "{}", GoDuration(deadline.max(now) - deadline.min(now)))
+}
+
+/// Displays like Go's `time.Duration`.
+pub(crate) struct GoDuration(pub(crate) Duration);
+
+impl fmt::Display for GoDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.passed {
-            f.write_str("-")?;
-        }
-        let nanos = self.by.subsec_nanos();
-        match self.by.as_secs() {
+        let nanos = self.0.subsec_nanos();
+        match self.0.as_secs() {
             0 if nanos == 0 => f.write_str("0s"),
             0 if nanos < 1_000 => write!(f, "{nanos}ns"),
             0 if nanos < 1_000_000 => {
@@ -189,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_left_has_the_form_of_go() {
+    fn duration_has_the_form_of_go() {
         let cases = [
             (0, "0s"),
             (1, "1ns"),
@@ -209,11 +211,7 @@ mod tests {
         ];
         for (nanos, text) in cases {
             let by = Duration::from_nanos(nanos);
-            assert_eq!(TimeLeft { passed: false, by }.to_string(), text);
-            assert_eq!(
-                TimeLeft { passed: true, by }.to_string(),
-                format!("-{text}")
-            );
+            assert_eq!(GoDuration(by).to_string(), text);
         }
     }
 }

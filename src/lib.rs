@@ -296,6 +296,8 @@ mod cancel;
 mod deadline;
 mod display;
 mod error;
+mod explain;
+mod extension;
 mod merge;
 mod runtime;
 #[cfg(feature = "signal")]
@@ -317,6 +319,7 @@ pub use crate::context::Context;
 pub use crate::custom::{CustomContext, Lookup};
 pub use crate::deadline::Deadline;
 pub use crate::error::{Cause, Error};
+pub use crate::explain::{EndKind, Explanation};
 pub use crate::scope::Scope;
 pub use crate::value::Key;
 

@@ -10,17 +10,17 @@ use std::error::Error as StdError;
 use std::fmt::{self, Display};
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe, Location};
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, select_biased, Receiver, Sender};
 use once_cell::sync::OnceCell;
 
-use crate::cancel::CancelCauseFunc;
 use crate::context::Context;
 use crate::error::{into_cause, Cause};
 use crate::runtime::sync::{thread, Arc, Mutex};
 use crate::runtime::{timer, unwind};
+use crate::tree::{CancelledBy, Node, Origin};
 
 /// # Groups
 impl Context {
@@ -116,6 +116,7 @@ impl Context {
     /// });
     /// assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::NotFound);
     /// ```
+    #[track_caller]
     pub fn scope<'env, T, E, F>(&self, f: F) -> Result<T, E>
     where
         F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
@@ -160,6 +161,7 @@ impl Context {
     /// assert_eq!(errors[0].to_string(), "first");
     /// assert_eq!(errors[1].to_string(), "second");
     /// ```
+    #[track_caller]
     pub fn scope_all<'env, T, E, F>(&self, f: F) -> Result<T, Vec<E>>
     where
         F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
@@ -293,10 +295,11 @@ impl<'scope, E: Display + Send> Scope<'scope, '_, E> {
     /// });
     /// assert_eq!(first, Ok(Some("the answer of quick".to_string())));
     /// ```
+    #[track_caller]
     pub fn cancel(self, cause: impl Into<Box<dyn StdError + Send + Sync>>) {
-        self.group.cancel_with(into_cause(cause), |state| {
-            state.is_cancelled = true;
-        });
+        let end = (into_cause(cause), Origin::here(CancelledBy::Func));
+        self.group
+            .cancel_with(end, |state| state.is_cancelled = true);
     }
 
     /// Limits the number of workers that run at the same time. Equivalent to errgroup's `SetLimit`.
@@ -452,16 +455,17 @@ impl<'scope, E: Display + Send> Scope<'scope, '_, E> {
     /// assert_eq!(is_fetch?, Ok(true));
     /// # Ok::<(), io::Error>(())
     /// ```
+    #[track_caller]
     pub fn spawn_with<F, R>(self, thread: thread::Builder, f: F) -> io::Result<Receiver<R>>
     where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
-        match self.group.acquire() {
+        match self.group.acquire(Location::caller()) {
             Ok(permit) => self.start_worker(permit, thread, f).map_err(|(err, _)| err),
-            Err(NoPermit::ContextDone(index)) => {
+            Err(NoPermit::ContextDone(worker)) => {
                 let (result, receiver) = bounded(1);
-                self.group.run_worker(index, f, result);
+                self.group.run_worker(worker, f, result);
                 Ok(receiver)
             }
             Err(NoPermit::LimitReached | NoPermit::GroupOver) => {
@@ -501,12 +505,13 @@ impl<'scope, E: Display + Send> Scope<'scope, '_, E> {
     /// });
     /// assert!(result.is_ok());
     /// ```
+    #[track_caller]
     pub fn try_spawn<F, R>(self, f: F) -> Result<Receiver<R>, F>
     where
         F: FnOnce(&Context) -> Result<R, E> + Send + 'scope,
         R: Send + 'scope,
     {
-        match self.group.try_acquire() {
+        match self.group.try_acquire(Location::caller()) {
             Ok(permit) => self
                 .start_worker(permit, thread::Builder::new(), f)
                 .map_err(|(_, f)| f),
@@ -533,7 +538,7 @@ impl<'scope, E: Display + Send> Scope<'scope, '_, E> {
             move || {
                 let taken = f.lock().take();
                 if let Some(f) = taken {
-                    permit.group.run_worker(permit.index, f, result);
+                    permit.group.run_worker(permit.worker, f, result);
                 }
                 drop(permit);
             }
@@ -568,16 +573,18 @@ impl<'scope> Threads<'scope> for thread::Scope<'scope, '_> {
 
 /// Runs `f` and the workers it spawns. Returns the first `most_errors` errors, in any order, each
 /// with the index of its worker, or 0 for `f`.
+#[track_caller]
 fn run<'env, T, E, F>(parent: &Context, most_errors: usize, f: F) -> Result<T, Vec<(usize, E)>>
 where
     F: for<'scope> FnOnce(Scope<'scope, 'env, E>) -> Result<T, E>,
     E: Display + Send + 'env,
 {
     timer::retry_refused();
-    let (ctx, cancel) = parent.with_cancel_cause();
+    let at = Location::caller();
+    let node = Node::with_cancel(parent.node.clone());
     let group = Group {
-        ctx,
-        cancel,
+        ctx: parent.child(&node),
+        node,
         most_errors,
         state: Mutex::new(State::default()),
         permit_freed: bounded(1),
@@ -589,14 +596,17 @@ where
             threads,
             env: PhantomData,
         };
-        group.catch(|| match f(scope) {
+        let function = Worker { index: 0, at };
+        group.catch(function, || match f(scope) {
             Ok(returned) => value = Some(returned),
-            Err(err) => group.fail(0, err),
+            Err(err) => group.fail(function, err),
         });
     });
-    group.catch(|| drop(group.cancel.clone().drop_guard()));
+    let function = Worker { index: 0, at };
+    let ended = Origin::cancelled(CancelledBy::Group, at);
+    group.catch(function, || group.node.cancel(ended));
     if group.has_failed() {
-        group.catch(|| drop(value.take()));
+        group.catch(function, || drop(value.take()));
     }
 
     let state = group.state.into_inner();
@@ -612,7 +622,7 @@ where
 
 struct Group<E> {
     ctx: Context,
-    cancel: CancelCauseFunc,
+    node: Arc<Node>,
     /// The maximum number of errors to keep.
     most_errors: usize,
     state: Mutex<State<E>>,
@@ -625,9 +635,9 @@ struct State<E> {
     active: usize,
     /// How many workers have been started so far.
     started: usize,
-    /// Why the group was cancelled: the first error or panic, or the argument of `Scope::cancel`. No
-    /// worker is started from then on.
-    cause: Option<Cause>,
+    /// Why the group was cancelled: the first error or panic, or the argument of `Scope::cancel`, and where.
+    /// No worker is started from then on.
+    end: Option<(Cause, Origin)>,
     /// Whether `Scope::cancel` was called, after which errors of workers do not count.
     is_cancelled: bool,
     /// How many errors have occurred.
@@ -643,7 +653,7 @@ impl<E> Default for State<E> {
             limit: usize::MAX,
             active: 0,
             started: 0,
-            cause: None,
+            end: None,
             is_cancelled: false,
             failures: 0,
             errors: Vec::new(),
@@ -652,27 +662,36 @@ impl<E> Default for State<E> {
     }
 }
 
+impl<E> State<E> {
+    fn next_worker(&mut self, at: &'static Location<'static>) -> Worker {
+        self.started += 1;
+        Worker {
+            index: self.started,
+            at,
+        }
+    }
+}
+
 /// Why a worker gets no permit.
 enum NoPermit {
     LimitReached,
-    /// The limit is reached, and the context is done. The worker has this index.
-    ContextDone(usize),
+    /// The limit is reached, and the context is done.
+    ContextDone(Worker),
     /// The group has failed or was cancelled.
     GroupOver,
 }
 
 impl<E> Group<E> {
     /// Waits for a permit, until the context is done.
-    fn acquire(&self) -> Result<Permit<'_, E>, NoPermit> {
+    fn acquire(&self, at: &'static Location<'static>) -> Result<Permit<'_, E>, NoPermit> {
         let mut was_notified = false;
         loop {
             // Before the attempt, which finds out whether that is the end of the group.
             let is_done = self.ctx.err().is_some();
-            match self.try_acquire() {
+            match self.try_acquire(at) {
                 Err(NoPermit::LimitReached) if is_done => {
-                    let mut state = self.state.lock();
-                    state.started += 1;
-                    return Err(NoPermit::ContextDone(state.started));
+                    let worker = self.state.lock().next_worker(at);
+                    return Err(NoPermit::ContextDone(worker));
                 }
                 Err(NoPermit::LimitReached) => {}
                 acquired => {
@@ -690,22 +709,21 @@ impl<E> Group<E> {
         }
     }
 
-    fn try_acquire(&self) -> Result<Permit<'_, E>, NoPermit> {
+    fn try_acquire(&self, at: &'static Location<'static>) -> Result<Permit<'_, E>, NoPermit> {
         let mut state = self.state.lock();
-        if let Some(cause) = state.cause.clone() {
+        if let Some((cause, origin)) = state.end.clone() {
             drop(state);
             // The thread that has recorded the cause may not have cancelled the context yet.
-            self.cancel.cancel(cause);
+            self.node.cancel_with(cause, origin);
             return Err(NoPermit::GroupOver);
         }
         if state.active >= state.limit {
             return Err(NoPermit::LimitReached);
         }
         state.active += 1;
-        state.started += 1;
         Ok(Permit {
             group: self,
-            index: state.started,
+            worker: state.next_worker(at),
         })
     }
 
@@ -715,7 +733,7 @@ impl<E> Group<E> {
     }
 
     /// Runs a step of a worker. If it panics, the panic is recorded and the group is cancelled.
-    fn catch(&self, step: impl FnOnce()) {
+    fn catch(&self, worker: Worker, step: impl FnOnce()) {
         let Err(payload) = catch_unwind(AssertUnwindSafe(step)) else {
             return;
         };
@@ -727,10 +745,12 @@ impl<E> Group<E> {
             (_, Some(text)) => format!("panicked: {text}"),
             _ => "panicked".to_owned(),
         };
+        let failure = Failure::panic(worker, text);
+        let end = (Arc::new(failure) as Cause, worker.failed());
         let mut later = None;
         // Only the recorded panic is resumed, not those that this leads to.
         unwind::swallow_panic(|| {
-            self.cancel_with(into_cause(text), |state| match state.panic {
+            self.cancel_with(end, |state| match state.panic {
                 Some(_) => later = Some(payload),
                 None => state.panic = Some(payload),
             });
@@ -744,62 +764,81 @@ impl<E> Group<E> {
     }
 
     /// Records why the group ends, and cancels its context with the cause that was recorded first.
-    fn cancel_with(&self, cause: Cause, record: impl FnOnce(&mut State<E>)) {
+    fn cancel_with(&self, end: (Cause, Origin), record: impl FnOnce(&mut State<E>)) {
         let mut state = self.state.lock();
         record(&mut state);
-        let first = state.cause.get_or_insert_with(|| cause.clone()).clone();
+        let (cause, origin) = state.end.get_or_insert_with(|| end.clone()).clone();
         drop(state);
-        self.cancel.cancel(first);
+        self.node.cancel_with(cause, origin);
     }
 }
 
 impl<E: Display> Group<E> {
     fn run_worker<R>(
         &self,
-        index: usize,
+        worker: Worker,
         f: impl FnOnce(&Context) -> Result<R, E>,
         result: Sender<R>,
     ) {
-        self.catch(|| match f(&self.ctx) {
-            Ok(value) => drop(result.send(value)), // the receiver may have been dropped
-            Err(err) => self.fail(index, err),
-        });
-        self.catch(|| drop(result));
+        let work = || {
+            self.catch(worker, || match f(&self.ctx) {
+                Ok(value) => drop(result.send(value)), // the receiver may have been dropped
+                Err(err) => self.fail(worker, err),
+            });
+            self.catch(worker, || drop(result));
+        };
+        self.catch(worker, work);
     }
 
     /// Records an error of a worker, or of the function that spawns them, and cancels the group.
-    fn fail(&self, index: usize, err: E) {
+    fn fail(&self, worker: Worker, err: E) {
         let (written, is_written) = bounded(0);
-        let cause = Arc::new(ErrorText {
-            text: OnceCell::new(),
-            writer: thread::current().id(),
-            is_written,
-        });
+        let cause = Arc::new(Failure::error(worker, is_written));
         let (mut is_first, mut is_kept) = (false, false);
-        self.catch(|| {
-            self.cancel_with(cause.clone(), |state| {
-                is_first = state.cause.is_none();
-                if index == 0 || !state.is_cancelled {
+        self.catch(worker, || {
+            self.cancel_with((cause.clone(), worker.failed()), |state| {
+                is_first = state.end.is_none();
+                if worker.index == 0 || !state.is_cancelled {
                     is_kept = state.failures < self.most_errors;
                     state.failures += 1;
                 }
             });
         });
         if is_first {
-            self.catch(|| drop(cause.text.set(err.to_string())));
+            self.catch(worker, || drop(cause.text.set(err.to_string())));
         }
         drop(written);
         if is_kept {
-            self.state.lock().errors.push((index, err));
+            self.state.lock().errors.push((worker.index, err));
         } else {
-            self.catch(|| drop(err));
+            self.catch(worker, || drop(err));
         }
     }
 }
 
-/// The text of an error, as a cause. The group is cancelled before the text is written, because the
-/// error's `Display` is code of the user's, which may block.
-struct ErrorText {
+/// A worker of a group, or the function that spawns them.
+#[derive(Clone, Copy)]
+struct Worker {
+    /// The number of the worker, from 1, or 0 for the function.
+    index: usize,
+    /// Where it was spawned, or the group was started.
+    at: &'static Location<'static>,
+}
+
+impl Worker {
+    /// Returns the origin of the cancellation when it has failed.
+    fn failed(self) -> Origin {
+        Origin::cancelled(CancelledBy::Group, self.at)
+    }
+}
+
+/// The first failure of a group, as a cause. The group is cancelled before the text of an error is written,
+/// because the error's `Display` is code of the user's, which may block.
+pub(crate) struct Failure {
+    worker: Worker,
+    /// The name of the worker's thread.
+    thread: Option<String>,
+    is_panic: bool,
     text: OnceCell<String>,
     /// The thread that writes the text. It does not wait for it.
     writer: thread::ThreadId,
@@ -810,34 +849,71 @@ struct ErrorText {
 /// How long a thread that asks for the text waits for it.
 const TEXT_LIMIT: Duration = Duration::from_secs(10);
 
-impl ErrorText {
+impl Failure {
+    fn error(worker: Worker, is_written: Receiver<()>) -> Failure {
+        let thread = thread::current();
+        Failure {
+            worker,
+            thread: thread.name().map(str::to_owned),
+            is_panic: false,
+            text: OnceCell::new(),
+            writer: thread.id(),
+            is_written,
+        }
+    }
+
+    fn panic(worker: Worker, text: String) -> Failure {
+        Failure {
+            is_panic: true,
+            text: OnceCell::with_value(text),
+            ..Failure::error(worker, bounded(0).1)
+        }
+    }
+
     fn text(&self) -> &str {
         if self.text.get().is_none() && thread::current().id() != self.writer {
             let _ = self.is_written.recv_timeout(TEXT_LIMIT);
         }
         self.text.get().map_or("worker failed", String::as_str)
     }
-}
 
-impl Display for ErrorText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.text())
+    /// Returns what has failed, and how.
+    pub(crate) fn describe(&self) -> String {
+        let subject = match (self.worker.index, &self.thread) {
+            (0, _) => "the group's function".to_owned(),
+            (index, None) => format!("worker {index}"),
+            (index, Some(thread)) => format!("worker {index} on thread {thread:?}"),
+        };
+        match self.is_panic {
+            true => format!("{subject} {}", self.text()),
+            false => format!("{subject} failed: {}", self.text()),
+        }
     }
 }
 
-impl fmt::Debug for ErrorText {
+/// Writes the text of the error, or what has panicked and how.
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.is_panic, self.worker.index) {
+            (false, _) => f.pad(self.text()),
+            (true, 0) => f.write_str(&self.describe()),
+            (true, _) => write!(f, "{} (spawned at {})", self.describe(), self.worker.at),
+        }
+    }
+}
+
+impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.text(), f)
     }
 }
 
-impl StdError for ErrorText {}
+impl StdError for Failure {}
 
 /// A permit to run one worker, which counts as running until the permit is dropped.
 struct Permit<'a, E> {
     group: &'a Group<E>,
-    /// The number of the worker, from 1.
-    index: usize,
+    worker: Worker,
 }
 
 impl<E> Drop for Permit<'_, E> {

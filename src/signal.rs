@@ -79,7 +79,7 @@ use crate::after_func::AfterFunc;
 use crate::context::Context;
 use crate::error::Error;
 use crate::runtime::sync::{Arc, Mutex};
-use crate::tree::Node;
+use crate::tree::{CancelledBy, Node, Origin};
 
 mod catch;
 mod listen;
@@ -231,11 +231,13 @@ impl NotifyContext {
     /// assert_eq!(err.kind(), io::ErrorKind::InvalidInput);
     /// # Ok::<(), io::Error>(())
     /// ```
+    #[track_caller]
     pub fn start(&self, parent: &Context) -> io::Result<(Context, StopFunc)> {
         let (registration, listener) = Registration::start(self.signals.clone())?;
         let registration = Arc::new(registration);
         let names = names::list(&self.signals);
-        let (ctx, node) = parent.child(|node| Node::with_signals(node, names));
+        let node = Node::with_signals(parent.node.clone(), names);
+        let ctx = parent.child(&node);
         let stop_when_done = if self.keep {
             None
         } else if ctx.err().is_some() {
@@ -243,7 +245,10 @@ impl NotifyContext {
             None
         } else {
             let registration = registration.clone();
-            Some(Arc::new(ctx.after_func(move || registration.stop())))
+            Some(Arc::new(AfterFunc::new(
+                Some(&node),
+                Box::new(move || registration.stop()),
+            )))
         };
         let watcher = Watcher {
             node: node.clone(),
@@ -334,7 +339,12 @@ impl StopFunc {
     /// stop.stop(); // does nothing
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[track_caller]
     pub fn stop(&self) {
+        self.stop_and_cancel(Origin::here(CancelledBy::Func));
+    }
+
+    fn stop_and_cancel(&self, origin: Origin) {
         if let Some(stop_when_done) = &self.stop_when_done {
             stop_when_done.stop();
         }
@@ -344,13 +354,14 @@ impl StopFunc {
         let _ = self.ended.recv();
         let thread = self.thread.lock().take();
         thread.into_iter().for_each(|thread| drop(thread.join()));
-        self.node.cancel(None);
+        self.node.cancel(origin);
     }
 }
 
 impl Drop for StopFunc {
     fn drop(&mut self) {
-        self.stop();
+        let started_at = self.node.derived_at();
+        self.stop_and_cancel(Origin::cancelled(CancelledBy::Guard, started_at));
     }
 }
 
@@ -382,7 +393,7 @@ impl Watcher {
             }
             let cause = Arc::new(Received { signal });
             // User code is left to another thread, because a `stop` may be waiting for this one.
-            self.node.cancel_without_user_code(cause);
+            self.node.cancel_by_signal(cause);
         }
     }
 }

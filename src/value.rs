@@ -159,7 +159,7 @@ impl KeyTypeFilter {
     pub(crate) const ALL: KeyTypeFilter = KeyTypeFilter(u32::MAX);
 
     #[inline]
-    fn of(id: TypeId) -> KeyTypeFilter {
+    pub(crate) fn of(id: TypeId) -> KeyTypeFilter {
         /// A hasher for `TypeId`, which is a hash already.
         struct Fold(u64);
 
@@ -189,7 +189,7 @@ impl KeyTypeFilter {
     }
 
     #[inline]
-    fn may_contain(self, others: KeyTypeFilter) -> bool {
+    pub(crate) fn may_contain(self, others: KeyTypeFilter) -> bool {
         self.0 & others.0 != 0
     }
 }
@@ -362,15 +362,10 @@ impl Values {
     }
 
     pub(crate) fn ptr_eq(&self, other: &Values) -> bool {
-        ptr_eq(&self.0, &other.0)
-    }
-}
-
-/// Returns whether both point to the same allocation, or neither to any.
-pub(crate) fn ptr_eq<T: ?Sized>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (one, other) => one.is_none() && other.is_none(),
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 }
 

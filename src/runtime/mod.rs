@@ -3,8 +3,10 @@
 //! Nothing here depends on the tree. Imports run one way: `watcher` uses `timer`, that
 //! uses `pool`, and all use the rest.
 
+pub(crate) mod place;
 #[cfg(not(model))]
 pub(crate) mod pool;
+pub(crate) mod rounded;
 pub(crate) mod sharded;
 pub(crate) mod slab;
 #[cfg_attr(model, path = "../../tests/models/mock/sync.rs")]

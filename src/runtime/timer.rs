@@ -4,6 +4,7 @@
 //! runs the user's code, never waits for another thread, and hands over whatever is large; see
 //! [`OnExpire`].
 
+use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ pub(crate) trait OnExpire: Send + Sync {
     /// Called on the timer thread or on one of the pool, with no lock held. Must not run the user's
     /// code, wait for another thread or make more than so many steps, which it counts down. The user's
     /// code is added to `rest`, which is handed over to the pool for a whole batch of timers at once.
-    fn expire(self: Arc<Self>, steps: &mut u32, rest: &mut Vec<Task>);
+    fn expire(self: Arc<Self>, now: Timestamp, steps: &mut u32, rest: &mut Vec<Task>);
 }
 
 /// A timer's `OnExpire`. The timer does not keep it alive.
@@ -80,10 +81,15 @@ pub(crate) fn wake_for(inserted: Inserted) {
     TIMERS.ensure_running();
 }
 
-/// Removes a timer, if it is still pending.
-pub(crate) fn remove(id: TimerId) {
-    let removed = TIMERS.queues.remove(id);
+/// Removes the timer of `owner`, if it is still pending.
+pub(crate) fn remove<T>(id: TimerId, owner: &T) {
+    let removed = TIMERS.queues.remove(id, |timer| is_of(timer, owner));
     drop(removed); // with the lock released
+}
+
+/// Returns whether this is the timer of `owner`.
+fn is_of<T>(timer: &Timer, owner: &T) -> bool {
+    ptr::eq(timer.as_ptr().cast(), owner)
 }
 
 /// Hands tasks over to the threads for callbacks.
@@ -166,9 +172,10 @@ fn run() {
 }
 
 fn expire(due: Vec<Timer>) {
+    let now = Timestamp::now();
     let (mut steps, mut rest) = (BATCH_STEPS, Vec::new());
     for timer in due.iter().filter_map(Weak::upgrade) {
-        unwind::swallow_panic(|| timer.expire(&mut steps, &mut rest));
+        unwind::swallow_panic(|| timer.expire(now, &mut steps, &mut rest));
     }
     run_on_pool(rest);
 }

@@ -25,8 +25,6 @@ pub(crate) struct TimerQueues<T> {
 pub(crate) struct TimerId {
     pub(crate) shard: u8,
     pub(crate) slot: u32,
-    /// The number of the insertion, because a slot is used again.
-    pub(crate) number: u32,
 }
 
 /// What [`TimerQueues::insert`] has done.
@@ -54,24 +52,21 @@ impl<T> TimerQueues<T> {
 
     pub(crate) fn insert(&self, shard: u8, Timestamp(at): Timestamp, timer: T) -> Inserted {
         let mut queue = self.queues.get(shard).lock();
-        let (slot, number, is_first) = queue.insert(at, timer);
+        let (slot, is_first) = queue.insert(at, timer);
         drop(queue);
         // The time of the next wake-up is never later than the first timer of a queue.
         let must_wake = is_first && at < self.next_wake.load();
         if must_wake {
             self.next_wake.fetch_min(at);
         }
-        let id = TimerId {
-            shard,
-            slot,
-            number,
-        };
+        let id = TimerId { shard, slot };
         Inserted { id, must_wake }
     }
 
-    /// Removes a timer if it is still there.
-    pub(crate) fn remove(&self, id: TimerId) -> Option<T> {
-        self.queues.get(id.shard).lock().remove(id)
+    /// Removes a timer if it is still there. `is_it` recognizes it, because a slot is used again.
+    pub(crate) fn remove(&self, id: TimerId, is_it: impl FnOnce(&T) -> bool) -> Option<T> {
+        let mut queue = self.queues.get(id.shard).lock();
+        queue.remove(id.slot, is_it)
     }
 
     /// Takes out at most `most` of the timers due at `now`, each queue's earliest first, and sets the
@@ -137,20 +132,20 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Returns the slot and the number of the timer, and whether it is the earliest.
-    fn insert(&mut self, at: u64, timer: T) -> (u32, u32, bool) {
+    /// Returns the slot of the timer, and whether it is the earliest.
+    fn insert(&mut self, at: u64, timer: T) -> (u32, bool) {
         let slot = self.timers.insert((0, timer));
         let number = self.inserted;
         self.inserted = number.wrapping_add(1);
         self.heap.push(Entry { at, number, slot });
         let is_first = self.sift_up(self.heap.len() - 1) == 0;
-        (slot, number, is_first)
+        (slot, is_first)
     }
 
-    fn remove(&mut self, id: TimerId) -> Option<T> {
-        let position = self.timers.get_mut(id.slot)?.0 as usize;
-        let is_same = self.heap[position].number == id.number;
-        is_same.then(|| self.remove_at(position)).flatten()
+    fn remove(&mut self, slot: u32, is_it: impl FnOnce(&T) -> bool) -> Option<T> {
+        let (position, timer) = self.timers.get_mut(slot)?;
+        let position = *position as usize;
+        is_it(timer).then(|| self.remove_at(position)).flatten()
     }
 
     fn remove_at(&mut self, position: usize) -> Option<T> {

@@ -41,6 +41,11 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(nanos))
     }
 
+    /// Returns how long this moment is after the other one, or zero.
+    pub(crate) fn saturating_since(self, earlier: Timestamp) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
     pub(crate) fn instant(self) -> Option<Instant> {
         match self.0.checked_sub(ORIGIN) {
             _ if self == Timestamp::NONE => None,

@@ -3,6 +3,7 @@
 use std::{iter, mem};
 
 use super::children::Child;
+use super::origin::Origin;
 use super::phase::{CauseIn, End, Phase};
 use super::propagate::Deferred;
 use super::register::Unlink;
@@ -69,6 +70,7 @@ impl Node {
         let end = End {
             error: Error::Canceled,
             cause: CauseIn::Error,
+            origin: Origin::NONE, // there is no handle left to ask
         };
         let Ok(Some(table)) = self.claim_and_close(end, deferred) else {
             return;

@@ -2,12 +2,14 @@
 
 use std::mem;
 
+use super::origin::Origin;
 use super::phase::{CauseIn, End};
 use super::propagate::Propagation;
 use super::{Kind, Node, State};
 use crate::error::Error;
 use crate::runtime::sync::{Arc, Weak};
 use crate::runtime::timer::{self, Inserted, OnExpire, TimerId};
+use crate::runtime::timestamp::Timestamp;
 use crate::runtime::{run_on_pool_first, slab, Task};
 
 impl Node {
@@ -18,7 +20,6 @@ impl Node {
         let inserted = timer::insert(self.deadline, timer);
         state.timer_shard = inserted.id.shard;
         state.timer_slot = inserted.id.slot;
-        state.timer_number = inserted.id.number;
         inserted
     }
 
@@ -34,7 +35,7 @@ impl Node {
         while let Some(node) = next {
             if node.kind == Kind::Deadline && node.deadline == self.deadline {
                 node.register();
-                return node.propagate(node.deadline_end()).run();
+                return node.propagate(node.deadline_end(Timestamp::now())).run();
             }
             next = node
                 .parents()
@@ -42,13 +43,15 @@ impl Node {
         }
     }
 
-    pub(super) fn deadline_end(&self) -> End {
+    /// Returns how the node ends by its deadline, which has passed, at this moment.
+    pub(super) fn deadline_end(&self, now: Timestamp) -> End {
         End {
             error: Error::DeadlineExceeded,
             cause: match self.extra.get() {
                 Some(_) => CauseIn::Node,
                 None => CauseIn::Error,
             },
+            origin: Origin::deadline(now.saturating_since(self.deadline)),
         }
     }
 }
@@ -60,14 +63,13 @@ impl State {
         (slot != slab::NONE).then_some(TimerId {
             shard: self.timer_shard,
             slot,
-            number: self.timer_number,
         })
     }
 }
 
 impl OnExpire for Node {
-    fn expire(self: Arc<Self>, steps: &mut u32, rest: &mut Vec<Task>) {
-        let end = self.deadline_end();
+    fn expire(self: Arc<Self>, now: Timestamp, steps: &mut u32, rest: &mut Vec<Task>) {
+        let end = self.deadline_end(now);
         let mut propagation = Propagation::at(self, end);
         if propagation.run_briefly(steps) {
             rest.extend(propagation.deferred.into_tasks());

@@ -40,20 +40,23 @@ mod callback;
 mod children;
 mod done;
 mod expiry;
+mod explain;
 mod external;
+mod origin;
 pub(crate) mod phase;
 mod propagate;
 mod register;
 mod status;
 
 use std::mem::size_of;
-use std::panic::RefUnwindSafe;
-use std::time::Instant;
+use std::panic::{Location, RefUnwindSafe};
+use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 use once_cell::sync::Lazy;
 
 use crate::error::Cause;
+use crate::runtime::rounded::round;
 use crate::runtime::slab;
 use crate::runtime::sync::{Arc, AtomicU8, Condvar, Mutex};
 use crate::runtime::timestamp::Timestamp;
@@ -62,7 +65,9 @@ pub(crate) use self::callback::Callback;
 use self::children::{ChildSlot, Table};
 use self::done::DoneChannels;
 pub(crate) use self::external::{External, ExternalSource};
-use self::phase::{AtomicPhase, LinkIndex, Phase};
+pub(crate) use self::origin::{CancelledBy, Origin};
+pub(crate) use self::phase::LinkIndex;
+use self::phase::{AtomicPhase, Phase};
 
 pub(crate) struct Node {
     /// `None` under `Context::background`, which has no node.
@@ -74,6 +79,8 @@ pub(crate) struct Node {
     extra: OnceBox<Extra>,
     /// The node's own deadline or an inherited one, whichever is earlier.
     deadline: Timestamp,
+    /// Where in the user's code it was derived.
+    derived_at: &'static Location<'static>,
     phase: AtomicPhase,
     /// How often `err` was called while the node was unregistered.
     err_calls: AtomicU8,
@@ -87,22 +94,25 @@ pub(crate) struct Node {
     progress: Condvar,
 }
 
-/// 88 bytes + the two counts of the `Arc` + the handles that `with_cancel` returns = 136
-/// (`docs/design.md`, Budgets), 8 less than the limit in `docs/performance.md`.
-const _: () = assert!(cfg!(model) || size_of::<Node>() <= 88 || size_of::<usize>() != 8);
+/// 96 bytes + the two counts of the `Arc` + the handles that `with_cancel` returns = 144, the limit in
+/// `docs/performance.md` (`docs/design.md`, Budgets).
+const _: () = assert!(cfg!(model) || size_of::<Node>() <= 96 || size_of::<usize>() != 8);
 
 struct State {
     /// Taken by the cancellation that claims the node.
     children: Table,
     /// The parts of the pending timer's `TimerId`, or `slab::NONE` as its slot.
     timer_slot: u32,
-    timer_number: u32,
     timer_shard: u8,
     is_busy: bool,
     is_awaited: bool,
     /// How many children were dropped after a cancellation had taken the table with them in it.
     dropped: u32,
+    /// The timeout that the node was given, rounded, or `NO_TIMEOUT`.
+    timeout: u32,
 }
+
+const NO_TIMEOUT: u32 = u32::MAX;
 
 /// How a node was made.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,16 +146,18 @@ impl Node {
     /// Returns the node of `Context::todo`.
     pub(crate) fn todo() -> Arc<Node> {
         static TODO: Lazy<Arc<Node>> =
-            Lazy::new(|| Node::new(None, Kind::Todo, Timestamp::NONE, None));
+            Lazy::new(|| Node::new(None, Kind::Todo, Timestamp::NONE, None, NO_TIMEOUT));
         TODO.clone()
     }
 
     #[inline]
+    #[track_caller]
     fn new(
         parent: Option<Arc<Node>>,
         kind: Kind,
         deadline: Timestamp,
         extra: Option<Extra>,
+        timeout: u32,
     ) -> Arc<Node> {
         let phase = match kind {
             Kind::Todo | Kind::WithoutCancel => Phase::Open,
@@ -157,6 +169,7 @@ impl Node {
             kind,
             extra: extra.map_or_else(OnceBox::new, |extra| OnceBox::with_value(Box::new(extra))),
             deadline,
+            derived_at: Location::caller(),
             phase: AtomicPhase::new(phase),
             err_calls: AtomicU8::new(0),
             contention: AtomicU8::new(0),
@@ -164,11 +177,11 @@ impl Node {
             state: Mutex::new(State {
                 children: Table::default(),
                 timer_slot: slab::NONE,
-                timer_number: 0,
                 timer_shard: 0,
                 is_busy: false,
                 is_awaited: false,
                 dropped: 0,
+                timeout,
             }),
             progress: Condvar::new(),
         })
@@ -176,11 +189,12 @@ impl Node {
 
     /// Creates a child that is cancelled by itself or with its parent.
     #[inline]
+    #[track_caller]
     pub(crate) fn with_cancel(parent: Option<Arc<Node>>) -> Arc<Node> {
         let deadline = earliest_deadline([&parent]);
         let is_custom = |parent: &Arc<Node>| parent.kind == Kind::Custom;
         let is_under_custom = parent.as_ref().is_some_and(is_custom);
-        let node = Node::new(parent, Kind::Cancel, deadline, None);
+        let node = Node::new(parent, Kind::Cancel, deadline, None, NO_TIMEOUT);
         if is_under_custom {
             node.register();
         }
@@ -189,20 +203,22 @@ impl Node {
 
     /// Creates a child to be cancelled by signals.
     #[cfg_attr(not(feature = "signal"), allow(dead_code))]
+    #[track_caller]
     pub(crate) fn with_signals(parent: Option<Arc<Node>>, names: String) -> Arc<Node> {
         let deadline = earliest_deadline([&parent]);
         let extra = Extra::Signals(Box::new((names, OnceBox::new())));
-        let node = Node::new(parent, Kind::Signals, deadline, Some(extra));
+        let node = Node::new(parent, Kind::Signals, deadline, Some(extra), NO_TIMEOUT);
         node.register();
         node
     }
 
-    /// Creates a child with a deadline of its own, unless the parent's comes first. If `is_ahead`, the
-    /// deadline cannot have passed yet, and the clock is not read.
+    /// Creates a child with a deadline of its own, unless the parent's comes first. `timeout` is what the
+    /// user gave instead of a deadline; unless it is zero, the clock is not read again.
+    #[track_caller]
     pub(crate) fn with_deadline(
         parent: Option<Arc<Node>>,
         deadline: Timestamp,
-        is_ahead: bool,
+        timeout: Option<Duration>,
         cause: Option<Cause>,
     ) -> Arc<Node> {
         if deadline == Timestamp::NONE || earliest_deadline([&parent]) < deadline {
@@ -210,7 +226,9 @@ impl Node {
             return Node::with_cancel(parent);
         }
         let extra = cause.map(Extra::Cause);
-        let node = Node::new(parent, Kind::Deadline, deadline, extra);
+        let is_ahead = timeout.is_some_and(|timeout| !timeout.is_zero());
+        let timeout = timeout.map_or(NO_TIMEOUT, |timeout| round(timeout, u32::BITS));
+        let node = Node::new(parent, Kind::Deadline, deadline, extra, timeout);
         if node.parent().is_some_and(|parent| parent.is_cancellable()) {
             node.register_ancestors();
             node.register_self(!is_ahead && node.deadline_passed(), false);
@@ -219,21 +237,30 @@ impl Node {
     }
 
     /// Creates a child that is never done.
+    #[track_caller]
     pub(crate) fn without_cancel(parent: Option<Arc<Node>>) -> Arc<Node> {
-        Node::new(parent, Kind::WithoutCancel, Timestamp::NONE, None)
+        Node::new(
+            parent,
+            Kind::WithoutCancel,
+            Timestamp::NONE,
+            None,
+            NO_TIMEOUT,
+        )
     }
 
     /// Creates a child of two parents.
+    #[track_caller]
     pub(crate) fn merge(first: Option<Arc<Node>>, second: Option<Arc<Node>>) -> Arc<Node> {
         let deadline = earliest_deadline([&first, &second]);
         let second = second.map(|second| Extra::Second(second, ChildSlot::default()));
-        let node = Node::new(first, Kind::Merge, deadline, second);
+        let node = Node::new(first, Kind::Merge, deadline, second, NO_TIMEOUT);
         node.register();
         node
     }
 
     /// Creates the node of a custom context. It has no parent, unless it shares the done channel of a
     /// context it wraps; then it is that context's child and needs no watch.
+    #[track_caller]
     pub(crate) fn custom(
         external: External,
         wrapped: Option<&Arc<Node>>,
@@ -242,7 +269,13 @@ impl Node {
         let parent = wrapped.filter(|node| node.hands_out(&external.done()));
         let deadline = deadline.map_or(Timestamp::NONE, Timestamp::from);
         let extra = Extra::External(Box::new(external));
-        let node = Node::new(parent.cloned(), Kind::Custom, deadline, Some(extra));
+        let node = Node::new(
+            parent.cloned(),
+            Kind::Custom,
+            deadline,
+            Some(extra),
+            NO_TIMEOUT,
+        );
         node.register();
         node
     }
@@ -251,9 +284,9 @@ impl Node {
         self.kind
     }
 
-    /// Returns a number for a node, which is another one for each that exists, and 0 for none.
-    pub(crate) fn address(node: Option<&Node>) -> usize {
-        node.map_or(0, |node| node as *const Node as usize)
+    /// Returns a number that no other node has at the same time.
+    pub(crate) fn address(&self) -> usize {
+        self as *const Node as usize
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

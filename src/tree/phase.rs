@@ -12,8 +12,9 @@
 //! was written before it: a cause is stored before the phase that says there is one, and a done
 //! channel is closed before the phase becomes `Done`.
 
+use super::origin::Origin;
 use crate::error::Error;
-use crate::runtime::sync::{AtomicU8, Ordering};
+use crate::runtime::sync::{AtomicU32, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -31,6 +32,18 @@ pub(crate) enum Phase {
 pub(crate) struct End {
     pub(crate) error: Error,
     pub(crate) cause: CauseIn,
+    pub(crate) origin: Origin,
+}
+
+impl End {
+    /// Returns the end of a node that ends like its parent.
+    pub(crate) fn of_parent(error: Error, index: LinkIndex) -> End {
+        End {
+            error,
+            cause: CauseIn::Parent(index),
+            origin: Origin::NONE,
+        }
+    }
 }
 
 /// Where the cause of an end is stored. It is never copied from node to node.
@@ -57,10 +70,10 @@ impl LinkIndex {
     pub(crate) const ALL: [LinkIndex; 2] = [LinkIndex::First, LinkIndex::Second];
 }
 
-const UNREGISTERED: u8 = 0;
-const OPEN: u8 = 1;
-const CLOSING: u8 = 2;
-const DONE: u8 = 3;
+const UNREGISTERED: u32 = 0;
+const OPEN: u32 = 1;
+const CLOSING: u32 = 2;
+const DONE: u32 = 3;
 
 const CAUSES: [CauseIn; 8] = [
     CauseIn::Error,
@@ -82,16 +95,17 @@ impl Phase {
         }
     }
 
-    /// Two bits for the phase, one for the error, three for the cause.
-    fn encode(self) -> u8 {
+    /// Two bits for the phase, one for the error, three for the cause, the others for the origin.
+    #[inline]
+    fn encode(self) -> u32 {
         let bits = |end: End| {
             let cause = match end.cause {
                 CauseIn::Error => 0,
                 CauseIn::Node => 1,
-                CauseIn::Parent(index) => 2 | index as u8,
-                CauseIn::Custom(index) => 4 | index as u8,
+                CauseIn::Parent(index) => 2 | index as u32,
+                CauseIn::Custom(index) => 4 | index as u32,
             };
-            (end.error as u8) << 2 | cause << 3
+            (end.error as u32) << 2 | cause << 3 | end.origin.bits() << 6
         };
         match self {
             Phase::Unregistered => UNREGISTERED,
@@ -102,10 +116,11 @@ impl Phase {
     }
 
     #[inline]
-    fn decode(bits: u8) -> Phase {
+    fn decode(bits: u32) -> Phase {
         let end = End {
             error: error_in(bits),
-            cause: CAUSES[usize::from(bits >> 3 & 7)],
+            cause: CAUSES[(bits >> 3 & 7) as usize],
+            origin: Origin::from_bits(bits >> 6),
         };
         match bits & 3 {
             UNREGISTERED => Phase::Unregistered,
@@ -117,7 +132,7 @@ impl Phase {
 }
 
 #[inline]
-fn error_in(bits: u8) -> Error {
+fn error_in(bits: u32) -> Error {
     match bits >> 2 & 1 {
         0 => Error::Canceled,
         _ => Error::DeadlineExceeded,
@@ -126,11 +141,13 @@ fn error_in(bits: u8) -> Error {
 
 /// The phase of one node. `open` and `claim` are called under the node's lock, `close` by the thread
 /// that has claimed it, and `finish_unregistered` without a lock.
-pub(crate) struct AtomicPhase(AtomicU8);
+pub(crate) struct AtomicPhase(AtomicU32);
+
+const _: () = assert!(Origin::BITS + 6 <= u32::BITS);
 
 impl AtomicPhase {
     pub(crate) fn new(phase: Phase) -> AtomicPhase {
-        AtomicPhase(AtomicU8::new(phase.encode()))
+        AtomicPhase(AtomicU32::new(phase.encode()))
     }
 
     #[inline]
@@ -161,12 +178,13 @@ impl AtomicPhase {
 
     /// `Unregistered` to `Open`. Fails if the node is done already.
     pub(crate) fn open(&self) -> bool {
-        self.change(Phase::Unregistered, Phase::Open)
+        self.change(UNREGISTERED, OPEN)
     }
 
     /// `Unregistered` to `Done`. Fails if the node has been registered or is done already.
+    #[inline]
     pub(crate) fn finish_unregistered(&self, end: End) -> bool {
-        self.change(Phase::Unregistered, Phase::Done(end))
+        self.change(UNREGISTERED, Phase::Done(end).encode())
     }
 
     /// `Unregistered` or `Open` to `to`. Fails if the node has been claimed already.
@@ -176,7 +194,7 @@ impl AtomicPhase {
             self.0.store(to.encode(), Ordering::Release);
             return true;
         }
-        self.change(Phase::Unregistered, to)
+        self.change(UNREGISTERED, to.encode())
     }
 
     /// `Closing` to `Done`, once the channels are closed.
@@ -184,8 +202,8 @@ impl AtomicPhase {
         self.0.store(Phase::Done(end).encode(), Ordering::Release);
     }
 
-    fn change(&self, from: Phase, to: Phase) -> bool {
-        let (from, to) = (from.encode(), to.encode());
+    #[inline]
+    fn change(&self, from: u32, to: u32) -> bool {
         self.0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -194,11 +212,20 @@ impl AtomicPhase {
 
 #[cfg(all(test, not(model)))]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::origin::CancelledBy;
     use super::*;
 
     fn phases() -> Vec<Phase> {
         let errors = [Error::Canceled, Error::DeadlineExceeded];
-        let ends = errors.map(|error| CAUSES.map(|cause| End { error, cause }));
+        let ends = errors.map(|error| {
+            CAUSES.map(|cause| End {
+                error,
+                cause,
+                origin: Origin::deadline(Duration::from_millis(5)),
+            })
+        });
         let claimed = ends.into_iter().flatten();
         let claimed = claimed.flat_map(|end| [Phase::Closing(end), Phase::Done(end)]);
         [Phase::Unregistered, Phase::Open]
@@ -219,6 +246,7 @@ mod tests {
         let end = End {
             error: Error::Canceled,
             cause: CauseIn::Node,
+            origin: Origin::here(CancelledBy::Group),
         };
         for phase in phases() {
             let is_claimed = phase.end().is_some();

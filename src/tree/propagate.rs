@@ -18,6 +18,7 @@ use std::mem;
 
 use super::children::{Child, Table};
 use super::external::Unregister;
+use super::origin::{CancelledBy, Origin};
 use super::phase::{CauseIn, End, LinkIndex, Phase};
 use super::register::Unlink;
 use super::{Node, State};
@@ -31,45 +32,50 @@ impl Node {
     /// Cancels the node and all its descendants. When it returns they are done, even if another
     /// thread is cancelling some of them.
     #[inline]
-    pub(crate) fn cancel(self: &Arc<Self>, cause: Option<Cause>) {
+    pub(crate) fn cancel(self: &Arc<Self>, origin: Origin) {
         timer::retry_refused();
-        if let Some(deferred) = self.cancel_and_defer(cause) {
+        self.end_if_due();
+        if let Some(deferred) = self.cancel_and_defer(CauseIn::Error, origin) {
             deferred.run();
         }
     }
 
-    /// Like `cancel`, for a thread of the crate, which must not run code of the user's: the pool drops
+    /// Like `cancel`, with a cause.
+    pub(crate) fn cancel_with(self: &Arc<Self>, cause: Cause, origin: Origin) {
+        timer::retry_refused();
+        self.cancel_with_and_defer(cause, origin).run();
+    }
+
+    /// Like `cancel_with`, on a thread of the crate, which must not run code of the user's: the pool drops
     /// what may own any.
     #[cfg_attr(not(feature = "signal"), allow(dead_code))]
-    pub(crate) fn cancel_without_user_code(self: &Arc<Self>, cause: Cause) {
-        if let Some(deferred) = self.cancel_and_defer(Some(cause)) {
-            run_on_pool(deferred.into_tasks());
-        }
+    pub(crate) fn cancel_by_signal(self: &Arc<Self>, cause: Cause) {
+        let origin = Origin::cancelled(CancelledBy::Signal, self.derived_at);
+        run_on_pool(self.cancel_with_and_defer(cause, origin).into_tasks());
+    }
+
+    fn cancel_with_and_defer(self: &Arc<Self>, cause: Cause, origin: Origin) -> Deferred {
+        self.end_if_due();
+        let (cause, unused) = self.store_cause(cause);
+        let deferred = self.cancel_and_defer(cause, origin);
+        let mut deferred = deferred.unwrap_or_default();
+        unused
+            .into_iter()
+            .for_each(|cause| deferred.add(|| drop(cause)));
+        deferred
     }
 
     /// Cancels the node and all its descendants, and returns what may run user code, for the caller to
     /// run or hand over. Returns `None` if the node was unregistered: then there is nothing more to do.
     #[inline]
-    fn cancel_and_defer(self: &Arc<Self>, cause: Option<Cause>) -> Option<Deferred> {
-        if self.is_unregistered() {
-            self.end_if_due();
-        }
-        let (cause, unused) = match cause {
-            Some(cause) => self.store_cause(cause),
-            None => (CauseIn::Error, None),
-        };
+    fn cancel_and_defer(self: &Arc<Self>, cause: CauseIn, origin: Origin) -> Option<Deferred> {
         let end = End {
             error: Error::Canceled,
             cause,
+            origin,
         };
-        if self.phase.finish_unregistered(end) {
-            return None;
-        }
-        let mut deferred = self.propagate(end);
-        unused
-            .into_iter()
-            .for_each(|cause| deferred.add(|| drop(cause)));
-        Some(deferred)
+        let is_finished = self.phase.finish_unregistered(end);
+        (!is_finished).then(|| self.propagate(end))
     }
 
     /// Cancels a registered node and all its descendants. Returns what is left to do.
@@ -116,7 +122,9 @@ impl Node {
             done.close();
             self.phase.close(end);
         }
-        timer.into_iter().for_each(timer::remove);
+        if let Some(timer) = timer {
+            timer::remove(timer, self);
+        }
         if let Some(external) = self.external() {
             deferred.unregister(external.stop_watch());
         }
@@ -317,10 +325,7 @@ impl Frame {
         if let Some((_, slot)) = node.link(index) {
             slot.clear();
         }
-        let end = End {
-            error: self.error,
-            cause: CauseIn::Parent(index),
-        };
+        let end = End::of_parent(self.error, index);
         Visit { node, end }
     }
 

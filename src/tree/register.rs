@@ -9,10 +9,12 @@ use std::mem;
 use super::children::{Child, ChildSlot, ShardedTable, CONTENDED_AFTER, MAX_SHARD_SLOTS};
 use super::done::DoneChannels;
 use super::external::{External, Unregister, WatchStep};
+use super::origin::Origin;
 use super::phase::{CauseIn, End, LinkIndex};
 use super::{Callback, Kind, Node, State};
 use crate::runtime::sharded::Sharded;
 use crate::runtime::sync::{Arc, MutexGuard, Ordering};
+use crate::runtime::timestamp::Timestamp;
 use crate::runtime::unwind::FirstPanic;
 use crate::runtime::{run_on_pool, timer};
 
@@ -70,7 +72,7 @@ impl Node {
             drop(state);
             armed.into_iter().for_each(timer::wake_for);
             if deadline_passed {
-                self.propagate(self.deadline_end()).run();
+                self.propagate(self.deadline_end(Timestamp::now())).run();
             }
             let mut panics = FirstPanic::default();
             for parent in self.parents() {
@@ -108,17 +110,23 @@ impl Node {
             return;
         };
         parent.wait_closed();
-        let (error, cause) = match (parent.external(), parent.phase.load().end()) {
-            (Some(external), _) => (parent.outcome(external).error, CauseIn::Custom(index)),
-            (None, Some(end)) => (end.error, CauseIn::Parent(index)),
+        let end = match (parent.external(), parent.phase.load().end()) {
+            (Some(external), _) => End {
+                error: parent.outcome(external).error,
+                cause: CauseIn::Custom(index),
+                origin: Origin::NONE,
+            },
+            (None, Some(end)) => End::of_parent(end.error, index),
             (None, None) => return,
         };
-        self.phase.finish_unregistered(End { error, cause });
+        self.phase.finish_unregistered(end);
     }
 
     /// Ends an unregistered node if one of its ancestors is done or its own deadline has passed.
+    #[inline]
     pub(super) fn end_if_due(self: &Arc<Self>) {
         match self.deadline_passed() {
+            _ if !self.is_unregistered() => {}
             true => self.register(),
             false => drop(self.ancestors_err()),
         }
@@ -235,16 +243,20 @@ impl Node {
 
     /// Propagates the end of a custom context that is done.
     fn end_external(self: &Arc<Self>) {
-        let (error, cause) = match (&self.parent, self.external()) {
+        let end = match (&self.parent, self.external()) {
             // It ends like the context it wraps.
             (Some(parent), _) => match parent.err() {
-                Some(error) => (error, CauseIn::Parent(LinkIndex::First)),
+                Some(error) => End::of_parent(error, LinkIndex::First),
                 None => return, // that context's cancellation will reach this node
             },
-            (None, Some(external)) => (self.outcome(external).error, CauseIn::Node),
+            (None, Some(external)) => End {
+                error: self.outcome(external).error,
+                cause: CauseIn::Node,
+                origin: Origin::NONE,
+            },
             (None, None) => return,
         };
-        self.propagate(End { error, cause }).run();
+        self.propagate(end).run();
     }
 
     /// Starts to watch a custom context that has children, so that its end reaches them. Calls user

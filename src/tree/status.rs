@@ -95,8 +95,8 @@ impl Node {
         }
         let mut error = parent.err()?;
         for node in path[..levels].iter().rev() {
-            let cause = CauseIn::Parent(LinkIndex::First);
-            if !node.phase.finish_unregistered(End { error, cause }) {
+            let end = End::of_parent(error, LinkIndex::First);
+            if !node.phase.finish_unregistered(end) {
                 error = node.err()?; // another thread has ended it, or registered it
             }
         }

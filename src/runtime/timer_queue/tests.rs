@@ -86,7 +86,7 @@ fn compare_with_sorted_list(steps: Vec<Step>) {
             }
             Step::Remove(number) if !all.is_empty() => {
                 let (key, id) = all[number % all.len()];
-                let removed = queues.remove(id);
+                let removed = queues.remove(id, |timer| *timer == key.1);
                 assert_eq!(removed.is_some(), list.remove(&key));
             }
             Step::Remove(_) => {}

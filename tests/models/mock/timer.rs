@@ -1,6 +1,7 @@
 //! Replaces `src/runtime/timer.rs` and the pool: the queues are real, a model says when time passes,
 //! and each task has a thread of the model. A panic there ends the model.
 
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{never, Receiver};
@@ -15,7 +16,7 @@ use super::timestamp::Timestamp;
 pub(crate) type Task = Box<dyn FnOnce() + Send>;
 
 pub(crate) trait OnExpire: Send + Sync {
-    fn expire(self: Arc<Self>, steps: &mut u32, rest: &mut Vec<Task>);
+    fn expire(self: Arc<Self>, now: Timestamp, steps: &mut u32, rest: &mut Vec<Task>);
 }
 
 type Timer = Weak<dyn OnExpire>;
@@ -31,8 +32,9 @@ pub(crate) fn insert(at: Timestamp, timer: Timer) -> Inserted {
 
 pub(crate) fn wake_for(_: Inserted) {}
 
-pub(crate) fn remove(id: TimerId) {
-    drop(QUEUES.remove(id));
+pub(crate) fn remove<T>(id: TimerId, owner: &T) {
+    let is_its = |timer: &Timer| ptr::eq(timer.as_ptr().cast(), owner);
+    drop(QUEUES.remove(id, is_its));
 }
 
 pub(crate) fn run_on_pool(tasks: Vec<Task>) {
@@ -60,7 +62,7 @@ pub(crate) fn retry_channel() -> Receiver<Instant> {
 pub(crate) fn fire() {
     let mut rest = Vec::new();
     for timer in take_all().iter().filter_map(Weak::upgrade) {
-        timer.expire(&mut 6, &mut rest);
+        timer.expire(later(), &mut 6, &mut rest);
     }
     run_on_pool(rest);
 }
@@ -82,6 +84,9 @@ pub(crate) fn remove_all() -> usize {
 }
 
 fn take_all() -> Vec<Timer> {
-    let later = Instant::now() + Duration::from_secs(7200);
-    QUEUES.take_due(later.into(), usize::MAX)
+    QUEUES.take_due(later(), usize::MAX)
+}
+
+fn later() -> Timestamp {
+    (Instant::now() + Duration::from_secs(7200)).into()
 }

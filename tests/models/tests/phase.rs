@@ -4,6 +4,7 @@ use super::*;
 
 use crate::runtime::sync::{AtomicU32, Mutex, Ordering};
 use crate::tree::phase::{AtomicPhase, CauseIn, End, LinkIndex, Phase};
+use crate::tree::Origin;
 use crate::Error;
 
 /// A node's phase, its lock, and what is written before the phase changes.
@@ -20,6 +21,7 @@ fn end(by: usize) -> End {
     End {
         error: Error::Canceled,
         cause: BY[by],
+        origin: Origin::NONE,
     }
 }
 

@@ -66,7 +66,7 @@ fn timer_is_taken_or_removed_not_both() {
         queues.insert(0, SOON, 2);
         let owner = spawn({
             let queues = queues.clone();
-            move || queues.remove(id)
+            move || queues.remove(id, |timer| *timer == 1)
         });
         let due = take_due(&queues, NOW);
         let removed = owner.join().unwrap();
@@ -83,7 +83,7 @@ fn remove_of_taken_timer_spares_its_successor() {
         let id = queues.insert(0, NOW, 1).id;
         let owner = spawn({
             let queues = queues.clone();
-            move || queues.remove(id)
+            move || queues.remove(id, |timer| *timer == 1)
         });
         let due = take_due(&queues, NOW);
         let TimerId { slot, .. } = queues.insert(0, SOON, 2).id;

@@ -1,0 +1,473 @@
+//! Why a context is done, in detail: what ended it, where in the program, and how late.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt::{self, Display};
+use std::iter;
+use std::panic::Location;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::display::GoDuration;
+use crate::error::{Cause, Error};
+use crate::extension::Extension;
+use crate::merge::MergedValues;
+use crate::scope::Failure;
+use crate::tree::{CancelledBy, Kind, LinkIndex, Node};
+use crate::value::ValueNode;
+
+/// # Explanations
+impl Context {
+    /// Returns in detail why the context is done: what ended it, where in the program, and how late.
+    /// Returns `None` if it is not done. Go has no equivalent.
+    ///
+    /// The explanation follows the end upwards from this context to the one where it began, for example
+    /// an ancestor whose deadline passed. It agrees with [`err`](Context::err) and
+    /// [`cause`](Context::cause), and is the same on every thread. It does not keep the contexts
+    /// alive.
+    ///
+    /// Nothing has to be enabled: every context records where it was derived, and the one where an end
+    /// begins records where that was. The call itself allocates memory, and takes time in proportion to
+    /// the number of levels up to that context. It normally does not block, like `err`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use go_context::Context;
+    ///
+    /// fn query(ctx: &Context) -> Result<(), String> {
+    ///     let limit = Duration::from_millis(20);
+    ///     let (ctx, _cancel) = ctx.named("db.query").with_timeout(limit);
+    ///     ctx.wait();
+    ///     Err(ctx.explain().unwrap().to_string())
+    /// }
+    ///
+    /// let text = query(&Context::background()).unwrap_err();
+    /// // For example "context deadline exceeded: 20ms timeout set at
+    /// // src/db.rs:6:48, 0.1ms late".
+    /// assert!(text.starts_with("context deadline exceeded: 20ms timeout set at "));
+    /// ```
+    #[must_use]
+    pub fn explain(&self) -> Option<Explanation> {
+        let error = self.err()?;
+        Some(Explanation::new(self, error, self.cause()?))
+    }
+
+    /// Returns the same context under a name, which appears in its [explanations](Context::explain) and its
+    /// `Debug` output, and in those of contexts that are derived from the returned handle. Go has no
+    /// equivalent.
+    ///
+    /// Like [`with_value`](Context::with_value) it does not change the context itself. If it already has
+    /// a name, the new one replaces it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use go_context::Context;
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let ctx = ctx.named("request 17");
+    /// cancel.cancel();
+    /// let explanation = ctx.explain().unwrap();
+    /// assert_eq!(explanation.name(), Some("request 17"));
+    /// ```
+    #[must_use]
+    pub fn named(&self, name: impl Into<Cow<'static, str>>) -> Context {
+        self.with_extension(Name(name.into()))
+    }
+}
+
+/// The name of a context.
+pub(crate) struct Name(Cow<'static, str>);
+
+impl Context {
+    pub(crate) fn name(&self) -> Option<&str> {
+        let mut own = self.values.nodes();
+        let own = own
+            .by_ref()
+            .take_while(|node| node.meta().node == self.address());
+        let name = own.filter_map(Extension::<Name>::data).next();
+        name.map(|name| &*name.0)
+    }
+
+    /// Returns the address of the values without the names that were given last, or 0.
+    pub(crate) fn values_address(&self) -> usize {
+        let mut nodes = self.values.nodes();
+        let first = nodes.find(|node| Extension::<Name>::data(*node).is_none());
+        first.map_or(0, |node| node as *const dyn ValueNode as *const () as usize)
+    }
+}
+
+/// What ended a context. Returned by [`Explanation::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndKind {
+    /// A function cancelled it, such as [`CancelFunc::cancel`](crate::CancelFunc::cancel) or
+    /// [`Scope::cancel`](crate::Scope::cancel).
+    Cancelled,
+    /// A handle that cancels it was dropped: a [`DropGuard`](crate::DropGuard), or the `StopFunc` of a
+    /// `NotifyContext`.
+    Dropped,
+    /// Its deadline passed.
+    Deadline,
+    /// A signal arrived.
+    Signal,
+    /// A [custom context](Context::custom) ended.
+    Custom,
+    /// A worker of a [group](Context::scope) failed, or the function that spawned them.
+    Failed,
+    /// A [group](Context::scope) ended, so its context did.
+    Finished,
+}
+
+/// Explains why a context is done. Returned by [`Context::explain`].
+///
+/// `{}` writes one line:
+///
+/// ```text
+/// context deadline exceeded: 20ms timeout set at src/db.rs:41:9 ("db.query"), 1.2ms late; 2 contexts above
+/// ```
+///
+/// `{:#}` writes more lines: one for each context, from the one that was asked up to the one where the end
+/// began, and then the cause and its sources:
+///
+/// ```text
+/// context deadline exceeded: 20ms timeout set at src/db.rs:41:9 ("db.query"), 1.2ms late; 2 contexts above
+///   0: with_cancel at src/row.rs:12:30
+///   1: with_cancel at src/db.rs:52:13
+///   2: with_timeout(20ms) at src/db.rs:41:9 ("db.query")
+/// ```
+///
+/// Paths are as the compiler got them. For programs that are given away, see
+/// [rustc's `--remap-path-prefix`][remap].
+///
+/// [remap]: https://doc.rust-lang.org/rustc/command-line-arguments.html#--remap-path-prefix-remap-source-names-in-output
+///
+/// # Examples
+///
+/// ```
+/// use go_context::{Context, EndKind};
+///
+/// let (parent, cancel) = Context::background().with_cancel_cause();
+/// let (child, _cancel) = parent.with_cancel();
+/// cancel.cancel("the client has gone");
+///
+/// let explanation = child.explain().unwrap();
+/// assert_eq!(explanation.kind(), EndKind::Cancelled);
+/// assert_eq!(explanation.origin_depth(), 1);
+/// assert_eq!(explanation.derived_at().file(), file!());
+/// assert_eq!(explanation.cancelled_at().unwrap().file(), file!());
+/// let text = explanation.to_string();
+/// assert!(text.starts_with("context canceled: the client has gone; cancelled at "));
+/// assert!(text.ends_with("; 1 context above"));
+/// ```
+#[derive(Clone)]
+pub struct Explanation {
+    error: Error,
+    cause: Cause,
+    kind: EndKind,
+    /// The contexts from the one asked, at most `MOST_LINES` of them, and the one where the end began.
+    path: Vec<Derivation>,
+    depth: usize,
+    cancelled_at: Option<&'static Location<'static>>,
+    lateness: Option<Duration>,
+}
+
+/// How one of the contexts was derived.
+#[derive(Clone)]
+struct Derivation {
+    /// The method, or the name of a custom context.
+    method: Cow<'static, str>,
+    timeout: Option<Duration>,
+    at: &'static Location<'static>,
+    name: Option<Cow<'static, str>>,
+}
+
+/// How many contexts `{:#}` lists at most, apart from the one where the end began. A chain may be a
+/// million contexts deep.
+const MOST_LINES: usize = 100;
+
+impl Explanation {
+    /// Returns the context's [error](Context::err).
+    #[must_use]
+    pub fn error(&self) -> Error {
+        self.error
+    }
+
+    /// Returns the context's [cause](Context::cause).
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// Returns what ended the context.
+    #[must_use]
+    pub fn kind(&self) -> EndKind {
+        self.kind
+    }
+
+    /// Returns where the context was derived in which the end began. For a deadline this is where the
+    /// deadline or timeout was set.
+    #[must_use]
+    pub fn derived_at(&self) -> &'static Location<'static> {
+        self.origin().at
+    }
+
+    /// Returns where the context was cancelled: the call of the function that did so; for a guard, the call
+    /// that created it; for a group that failed, the call that spawned the worker.
+    ///
+    /// Returns `None` for deadlines and custom contexts, and if the program cancels in more than 32,768
+    /// places.
+    #[must_use]
+    pub fn cancelled_at(&self) -> Option<&'static Location<'static>> {
+        self.cancelled_at
+    }
+
+    /// Returns how many contexts up the end began: 0 if it began in the context that was asked, 1 if in its
+    /// parent. [`with_value`](Context::with_value) does not count.
+    #[must_use]
+    pub fn origin_depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Returns the timeout that has passed, if it was given as a [`Duration`]. A duration of more than
+    /// eight digits, not counting zeros at the end, is rounded to eight.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        match self.kind {
+            EndKind::Deadline => self.origin().timeout,
+            _ => None,
+        }
+    }
+
+    /// Returns how long after its deadline the context was done, rounded to five digits. Returns `None` if
+    /// no deadline has ended it.
+    #[must_use]
+    pub fn lateness(&self) -> Option<Duration> {
+        self.lateness
+    }
+
+    /// Returns the [name](Context::named) of the context in which the end began.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.origin().name.as_deref()
+    }
+
+    /// Follows the end from a context, which is done, up to where it began.
+    fn new(ctx: &Context, error: Error, cause: Cause) -> Explanation {
+        let (mut path, mut depth, mut origin) = (Vec::new(), 0, None);
+        let mut next = ctx.node.as_ref();
+        let mut values = ctx.values.nodes().peekable();
+        while let Some(node) = next {
+            let (mut name, mut merged) = (None, None);
+            while let Some(value) = values.next_if(|value| value.meta().node == node.address()) {
+                name = name.or_else(|| Extension::<Name>::data(value));
+                merged = merged.or_else(|| value.as_any().downcast_ref::<MergedValues>());
+            }
+            let above = node.ended_by();
+            if path.len() < MOST_LINES || above.is_none() {
+                path.push(Derivation::new(node, name));
+            }
+            if let (Some((LinkIndex::Second, _)), Some(merged)) = (above, merged) {
+                values = merged.other.values.nodes().peekable();
+            }
+            depth += usize::from(above.is_some());
+            origin = Some(node);
+            next = above.map(|(_, parent)| parent);
+        }
+        let origin = origin.map(|node| (node.kind(), node.origin()));
+        let (kind, cancelled_at, lateness) = match origin {
+            None | Some((Kind::Custom, _)) => (EndKind::Custom, None, None),
+            Some((Kind::Deadline, origin)) if error == Error::DeadlineExceeded => {
+                (EndKind::Deadline, None, Some(origin.lateness()))
+            }
+            Some((_, origin)) => {
+                let kind = match origin.cancelled_by() {
+                    CancelledBy::Func => EndKind::Cancelled,
+                    CancelledBy::Guard => EndKind::Dropped,
+                    CancelledBy::Signal => EndKind::Signal,
+                    CancelledBy::Group if cause.is::<Failure>() => EndKind::Failed,
+                    CancelledBy::Group => EndKind::Finished,
+                };
+                (kind, origin.cancelled_at(), None)
+            }
+        };
+        Explanation {
+            error,
+            cause,
+            kind,
+            path,
+            depth,
+            cancelled_at,
+            lateness,
+        }
+    }
+
+    /// Returns the context in which the end began.
+    fn origin(&self) -> &Derivation {
+        self.path.last().expect("the context that was asked")
+    }
+
+    /// Writes what ended the context.
+    fn write_end(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set_at = Place(self.origin());
+        match self.kind {
+            EndKind::Failed => {
+                if let Some(failure) = self.cause.downcast_ref::<Failure>() {
+                    write_line(f, format_args!("{}; ", failure.describe()))?;
+                }
+            }
+            _ if self.cause.is::<Error>() => {}
+            _ => write_line(f, format_args!("{}; ", self.cause))?,
+        }
+        match (self.kind, self.cancelled_at) {
+            (EndKind::Deadline, _) => {
+                match self.origin().timeout {
+                    Some(timeout) => write!(f, "{} timeout", GoDuration(timeout))?,
+                    None => f.write_str("deadline")?,
+                }
+                let late = self.lateness.map(two_digits).unwrap_or_default();
+                write!(f, " set at {set_at}, {} late", GoDuration(late))
+            }
+            (EndKind::Signal, _) => write!(f, "caught since {set_at}"),
+            (EndKind::Custom, _) => {
+                write!(
+                    f,
+                    "custom context {} created at {set_at}",
+                    self.origin().method
+                )
+            }
+            (EndKind::Failed, Some(at)) if at != self.origin().at => {
+                write!(f, "spawned at {at}, group started at {set_at}")
+            }
+            (EndKind::Failed, _) => write!(f, "group started at {set_at}"),
+            (EndKind::Finished, _) => write!(f, "group started at {set_at} has ended"),
+            (EndKind::Dropped, Some(at)) => {
+                write!(f, "guard of {at} was dropped, derived at {set_at}")
+            }
+            (EndKind::Dropped, None) => write!(f, "guard was dropped, derived at {set_at}"),
+            (EndKind::Cancelled, Some(at)) => {
+                write!(f, "cancelled at {at}, derived at {set_at}")
+            }
+            (EndKind::Cancelled, None) => write!(f, "cancelled, derived at {set_at}"),
+        }
+    }
+}
+
+impl Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.error)?;
+        self.write_end(f)?;
+        match self.depth {
+            0 => {}
+            1 => f.write_str("; 1 context above")?,
+            depth => write!(f, "; {depth} contexts above")?,
+        }
+        if !f.alternate() {
+            return Ok(());
+        }
+        let left_out = self.depth + 1 - self.path.len();
+        for (i, derivation) in self.path.iter().enumerate() {
+            let is_last = i + 1 == self.path.len();
+            if is_last && left_out > 0 {
+                write!(f, "\n  ... {left_out} more")?;
+            }
+            let index = if is_last { self.depth } else { i };
+            write!(f, "\n  {index}: {}", derivation.method)?;
+            if let Some(timeout) = derivation.timeout {
+                write!(f, "({})", GoDuration(timeout))?;
+            }
+            write!(f, " at {}", Place(derivation))?;
+        }
+        if self.cause.is::<Error>() {
+            return Ok(());
+        }
+        f.write_str("\ncaused by:")?;
+        let first: &(dyn StdError + 'static) = &*self.cause;
+        for (i, err) in iter::successors(Some(first), |&err| err.source()).enumerate() {
+            write!(f, "\n  {i}: ")?;
+            write_line(f, format_args!("{err}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Explanation")
+            .field("error", &self.error)
+            .field("kind", &self.kind)
+            .field("cause", &self.cause)
+            .field("name", &self.name())
+            .field("derived_at", &format_args!("{}", self.derived_at()))
+            .field("cancelled_at", &self.cancelled_at.map(ToString::to_string))
+            .field("timeout", &self.timeout())
+            .field("lateness", &self.lateness)
+            .field("origin_depth", &self.depth)
+            .finish()
+    }
+}
+
+impl Derivation {
+    fn new(node: &Node, name: Option<&Name>) -> Derivation {
+        let timeout = node.timeout();
+        let method = match node.kind() {
+            Kind::Cancel => "with_cancel".into(),
+            Kind::Deadline if timeout.is_some() => "with_timeout".into(),
+            Kind::Deadline => "with_deadline".into(),
+            Kind::Merge => "merge".into(),
+            Kind::Signals => {
+                let names = node.signal_names().unwrap_or_default();
+                format!("NotifyContext [{names}]").into()
+            }
+            Kind::Custom => CustomName(node).to_string().into(),
+            Kind::Todo => "todo".into(),
+            Kind::WithoutCancel => "without_cancel".into(),
+        };
+        Derivation {
+            method,
+            timeout,
+            at: node.derived_at(),
+            name: name.map(|name| name.0.clone()),
+        }
+    }
+}
+
+struct CustomName<'a>(&'a Node);
+
+impl Display for CustomName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .external()
+            .map_or(Ok(()), |external| external.name(f))
+    }
+}
+
+/// The place of a derivation, and the name of the context.
+struct Place<'a>(&'a Derivation);
+
+impl Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.at)?;
+        match &self.0.name {
+            Some(name) => write!(f, " ({name:?})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes a text that may contain line breaks, without them.
+fn write_line(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    f.write_str(&text.to_string().replace(['\n', '\r'], " "))
+}
+
+/// Cuts a duration off after two digits.
+fn two_digits(duration: Duration) -> Duration {
+    let nanos = duration.as_nanos() as u64;
+    let mut unit = 1;
+    while nanos / unit >= 100 {
+        unit *= 10;
+    }
+    Duration::from_nanos(nanos / unit * unit)
+}
