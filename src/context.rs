@@ -469,7 +469,8 @@ impl Context {
     /// ctx.after_func(move || println!("{count}"));
     /// ```
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
-        AfterFunc::new(self.node.as_ref(), Box::new(f))
+        let hooks = self.hooks();
+        AfterFunc::new(self.node.as_ref(), Box::new(move || hooks.run(f)))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 
 use crate::context::Context;
+use crate::enter::Hooks;
 use crate::error::{Cause, Error};
 use crate::runtime::sync::Arc;
 use crate::runtime::unwind::{drop_nested, FirstPanic};
@@ -413,11 +414,13 @@ impl Context {
         let inner = Arc::new(inner);
         let external = External::new(Box::new(inner.clone()), inner.done());
         let wrapped = inner.wrapped();
+        let hooks = wrapped.map_or_else(Hooks::default, Context::hooks);
         let wrapped = wrapped.and_then(|wrapped| wrapped.node.as_ref());
         Context {
             node: Some(Node::custom(external, wrapped, inner.deadline())),
             values: Values::new(CustomValues { inner }),
         }
+        .with_hooks(hooks)
     }
 }
 

@@ -20,6 +20,11 @@ impl<T: Send + Sync + 'static> Extension<T> {
         Some(&extension.data)
     }
 
+    /// Returns whether there may be such data among the values.
+    pub(crate) fn may_be_in(values: &Values) -> bool {
+        values.types().may_contain(Extension::<T>::types())
+    }
+
     fn types() -> KeyTypeFilter {
         KeyTypeFilter::of(TypeId::of::<T>())
     }

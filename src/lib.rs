@@ -295,6 +295,7 @@ mod after_func;
 mod cancel;
 mod deadline;
 mod display;
+mod enter;
 mod error;
 mod explain;
 mod extension;

@@ -17,6 +17,7 @@ use crossbeam_channel::{bounded, select_biased, Receiver, Sender};
 use once_cell::sync::OnceCell;
 
 use crate::context::Context;
+use crate::enter::Hooks;
 use crate::error::{into_cause, Cause};
 use crate::runtime::sync::{thread, Arc, Mutex};
 use crate::runtime::{timer, unwind};
@@ -584,6 +585,7 @@ where
     let node = Node::with_cancel(parent.node.clone());
     let group = Group {
         ctx: parent.child(&node),
+        hooks: parent.hooks(),
         node,
         most_errors,
         state: Mutex::new(State::default()),
@@ -623,6 +625,7 @@ where
 struct Group<E> {
     ctx: Context,
     node: Arc<Node>,
+    hooks: Hooks,
     /// The maximum number of errors to keep.
     most_errors: usize,
     state: Mutex<State<E>>,
@@ -787,7 +790,7 @@ impl<E: Display> Group<E> {
             });
             self.catch(worker, || drop(result));
         };
-        self.catch(worker, work);
+        self.catch(worker, || self.hooks.run(work)); // a hook may panic
     }
 
     /// Records an error of a worker, or of the function that spawns them, and cancels the group.
