@@ -45,7 +45,7 @@ impl Context {
     ///
     /// let text = query(&Context::background()).unwrap_err();
     /// // For example "context deadline exceeded: 20ms timeout set at
-    /// // src/db.rs:6:48, 0.1ms late".
+    /// // src/db.rs:6:48, 150µs late".
     /// assert!(text.starts_with("context deadline exceeded: 20ms timeout set at "));
     /// ```
     #[must_use]
@@ -231,8 +231,10 @@ impl Explanation {
         self.depth
     }
 
-    /// Returns the timeout that has passed, if it was given as a [`Duration`]. A duration of more than
-    /// eight digits, not counting zeros at the end, is rounded to eight.
+    /// Returns the timeout that has passed, if it was given as a [`Duration`].
+    ///
+    /// It is exact up to one second, and then rounded: to microseconds, above 17 minutes to milliseconds,
+    /// above 12 days to seconds.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         match self.kind {
@@ -241,8 +243,10 @@ impl Explanation {
         }
     }
 
-    /// Returns how long after its deadline the context was done, rounded to five digits. Returns `None` if
-    /// no deadline has ended it.
+    /// Returns how long after its deadline the context was done. Returns `None` if no deadline has ended it.
+    ///
+    /// It is exact up to 4 ms, and then rounded: to microseconds, above 4 s to milliseconds, above 70
+    /// minutes to seconds.
     #[must_use]
     pub fn lateness(&self) -> Option<Duration> {
         self.lateness
