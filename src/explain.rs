@@ -12,6 +12,7 @@ use crate::display::GoDuration;
 use crate::error::{Cause, Error};
 use crate::extension::Extension;
 use crate::merge::MergedValues;
+use crate::runtime::sync::Arc;
 use crate::scope::Failure;
 use crate::tree::{CancelledBy, Kind, LinkIndex, Node};
 use crate::value::ValueNode;
@@ -51,7 +52,8 @@ impl Context {
     #[must_use]
     pub fn explain(&self) -> Option<Explanation> {
         let error = self.err()?;
-        Some(Explanation::new(self, error, self.cause()?))
+        let node = self.node.as_ref()?;
+        Some(Explanation::new(self, node, error, self.cause()?))
     }
 
     /// Returns the same context under a name, which appears in its [explanations](Context::explain) and its
@@ -259,11 +261,15 @@ impl Explanation {
     }
 
     /// Follows the end from a context, which is done, up to where it began.
-    fn new(ctx: &Context, error: Error, cause: Cause) -> Explanation {
-        let (mut path, mut depth, mut origin) = (Vec::new(), 0, None);
-        let mut next = ctx.node.as_ref();
+    fn new<'a>(
+        ctx: &'a Context,
+        mut node: &'a Arc<Node>,
+        error: Error,
+        cause: Cause,
+    ) -> Explanation {
+        let (mut path, mut depth) = (Vec::new(), 0);
         let mut values = ctx.values.nodes().peekable();
-        while let Some(node) = next {
+        loop {
             let (mut name, mut merged) = (None, None);
             while let Some(value) = values.next_if(|value| value.meta().node == node.address()) {
                 name = name.or_else(|| Extension::<Name>::data(value));
@@ -276,27 +282,11 @@ impl Explanation {
             if let (Some((LinkIndex::Second, _)), Some(merged)) = (above, merged) {
                 values = merged.other.values.nodes().peekable();
             }
-            depth += usize::from(above.is_some());
-            origin = Some(node);
-            next = above.map(|(_, parent)| parent);
+            let Some((_, parent)) = above else { break };
+            node = parent;
+            depth += 1;
         }
-        let origin = origin.map(|node| (node.kind(), node.origin()));
-        let (kind, cancelled_at, lateness) = match origin {
-            None | Some((Kind::Custom, _)) => (EndKind::Custom, None, None),
-            Some((Kind::Deadline, origin)) if error == Error::DeadlineExceeded => {
-                (EndKind::Deadline, None, Some(origin.lateness()))
-            }
-            Some((_, origin)) => {
-                let kind = match origin.cancelled_by() {
-                    CancelledBy::Func => EndKind::Cancelled,
-                    CancelledBy::Guard => EndKind::Dropped,
-                    CancelledBy::Signal => EndKind::Signal,
-                    CancelledBy::Group if cause.is::<Failure>() => EndKind::Failed,
-                    CancelledBy::Group => EndKind::Finished,
-                };
-                (kind, origin.cancelled_at(), None)
-            }
-        };
+        let (kind, cancelled_at, lateness) = how_it_began(node, error, &cause);
         Explanation {
             error,
             cause,
@@ -411,6 +401,32 @@ impl fmt::Debug for Explanation {
             .field("origin_depth", &self.depth)
             .finish()
     }
+}
+
+/// Returns how an end began in this node: its kind, where the node was cancelled, and how late after its
+/// deadline it ended.
+fn how_it_began(
+    node: &Node,
+    error: Error,
+    cause: &Cause,
+) -> (
+    EndKind,
+    Option<&'static Location<'static>>,
+    Option<Duration>,
+) {
+    let origin = node.origin();
+    let kind = match (node.kind(), origin.cancelled_by()) {
+        (Kind::Custom, _) => return (EndKind::Custom, None, None),
+        (Kind::Deadline, _) if error == Error::DeadlineExceeded => {
+            return (EndKind::Deadline, None, Some(origin.lateness()));
+        }
+        (_, CancelledBy::Func) => EndKind::Cancelled,
+        (_, CancelledBy::Guard) => EndKind::Dropped,
+        (_, CancelledBy::Signal) => EndKind::Signal,
+        (_, CancelledBy::Group) if cause.is::<Failure>() => EndKind::Failed,
+        (_, CancelledBy::Group) => EndKind::Finished,
+    };
+    (kind, origin.cancelled_at(), None)
 }
 
 impl Derivation {
