@@ -112,6 +112,9 @@ fn digest_tree(options: &Options) -> Result<(), Failure> {
             ));
         }
     }
+    if let (Err(Failure::TimedOut(_)), Some(explanation)) = (&ended, ctx.explain()) {
+        complain(&explanation);
+    }
     ended
 }
 

@@ -188,9 +188,12 @@ fn count_words(
     ended
 }
 
-/// Returns the cause as an error if the context is done.
+/// Returns an error that explains why the context is done, if it is.
 fn check(ctx: &Context) -> io::Result<()> {
-    ctx.check_cause().map_err(io::Error::other)
+    match ctx.explain() {
+        Some(explanation) => Err(io::Error::other(explanation.to_string())),
+        None => Ok(()),
+    }
 }
 
 /// Adds up the results, and shows progress.

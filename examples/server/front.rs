@@ -341,8 +341,8 @@ impl<'a> Front<'a> {
         let limit = self.options.timeout;
         let limit = request.timeout.map_or(limit, |timeout| limit.min(timeout));
         let cause = format!("not done in {}", humantime::format_duration(limit));
-        let ctx = client.with_value(RequestId, id.clone());
-        let (ctx, _) = ctx.with_timeout_cause(limit, cause);
+        let client = client.named("client").with_value(RequestId, id.clone());
+        let (ctx, _) = client.with_timeout_cause(limit, cause);
 
         connection.state = State::Busy { cancel };
         connection.client.set_ahead(Some(0));
@@ -359,7 +359,7 @@ impl<'a> Front<'a> {
             client: connection.client.clone(),
             request,
             limit,
-            ctx,
+            ctx: ctx.named("request"),
         });
     }
 

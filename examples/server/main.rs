@@ -8,8 +8,9 @@
 //! ```
 //!
 //! The first `curl` hangs up after two seconds, the second allows 300 milliseconds. Either way both
-//! servers stop sleeping, and log why. After Ctrl-C the server drains: it answers the requests that
-//! it has and accepts no new connections.
+//! servers stop sleeping and log why: which of the contexts below has ended, and where its deadline was
+//! set or it was cancelled. After Ctrl-C the server drains: it answers the requests that it has and
+//! accepts no new connections.
 //!
 //! # Threads
 //!

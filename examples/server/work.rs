@@ -45,6 +45,7 @@ fn serve(options: Options) -> io::Result<bool> {
     // Once `stopping` is done the signals have their default effect, so a second Ctrl-C kills.
     let (stopping, _stop) = NotifyContext::new().start(&Context::background())?;
     let (work, cut) = Context::background().with_cancel_cause();
+    let work = work.named("work");
     let listener = listen(options.listen)?;
     print(&format!("listening on http://{}\n", listener.local_addr()?))?;
 
@@ -134,8 +135,8 @@ impl Server {
             Err(_) => Response::text(500, "the handler panicked"),
         };
         let (status, took) = (response.status, start.elapsed());
-        match ctx.cause() {
-            Some(cause) => log(&format_args!("{name} {status} {took:.1?}: {cause}")),
+        match ctx.explain() {
+            Some(why) => log(&format_args!("{name} {status} {took:.1?}: {why}")),
             None => log(&format_args!("{name} {status} {took:.1?}")),
         }
         if status == 499 {

@@ -15,8 +15,14 @@ use rustix::process::{getrlimit, kill_process, setrlimit, Pid, Resource, Rlimit,
 use support::process;
 use support::LIMIT;
 
+use crate::place_in;
+
 /// A request that takes ten minutes, far longer than any test runs.
 const SLEEP: &str = "/sleep?ms=600000";
+
+/// The files in which the server derives and cancels contexts.
+const FRONT: &str = "examples/server/front.rs";
+const WORK: &str = "examples/server/work.rs";
 
 /// A server of its own for each test.
 struct Server {
@@ -199,7 +205,8 @@ fn slow_handler_ends_at_server_deadline() {
     let mut server = Server::start(&["--timeout", "200ms"]);
     let (status, body) = get(&[&server.url(SLEEP)]);
     assert_eq!((status, &*body), (504, "not done in 200ms"));
-    server.wait_for(1, &["/sleep", " 504 ", "not done in 200ms"]);
+    let line = server.wait_for(1, &["/sleep", " 504 ", "not done in 200ms"]);
+    place_in(&line, "; 200ms timeout set at ", FRONT, " (\"request\"), ");
 
     let (status, _) = get(&[&server.url("/primes?below=1000000000000")]);
     assert_eq!(status, 504);
@@ -254,7 +261,9 @@ fn client_disconnect_stops_work_in_both_servers() {
     upstream.wait_for(1, &["gone GET /sleep", "begins"]);
     client.kill().unwrap();
     client.wait().unwrap();
-    server.wait_for(1, &["gone GET /relay", " 499 ", "client went away"]);
+    let line = server.wait_for(1, &["gone GET /relay", " 499 ", "client went away"]);
+    place_in(&line, "; cancelled at ", FRONT, ", derived at ");
+    place_in(&line, ", derived at ", FRONT, " (\"client\"); 1 ");
     upstream.wait_for(1, &["gone GET /sleep", " 499 ", "client went away"]);
 }
 
@@ -295,6 +304,9 @@ fn drain_cuts_requests_after_grace() {
     server.signal(Signal::INT);
     let (status, body) = answer(&client.wait_with_output().unwrap());
     assert_eq!((status, &*body), (503, "the time to drain is over"));
+    let line = server.wait_for(1, &["/sleep", " 503 ", "the time to drain is over"]);
+    place_in(&line, "; cancelled at ", WORK, ", derived at ");
+    place_in(&line, ", derived at ", WORK, " (\"work\"); 2 ");
     assert_eq!(server.wait().code(), Some(3));
 }
 
