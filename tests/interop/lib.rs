@@ -1,4 +1,5 @@
-//! The guide's database recipes. The files are exactly what the guide shows.
+//! The guide's recipes for other crates. The files are exactly what the guide shows.
 
 pub mod postgres;
+pub mod spans;
 pub mod sqlite;
