@@ -39,14 +39,15 @@ impl Context {
     ///
     /// fn query(ctx: &Context) -> Result<(), String> {
     ///     let limit = Duration::from_millis(20);
-    ///     let (ctx, _cancel) = ctx.named("db.query").with_timeout(limit);
+    ///     let (ctx, _cancel) = ctx.with_timeout(limit);
+    ///     let ctx = ctx.named("db.query");
     ///     ctx.wait();
     ///     Err(ctx.explain().unwrap().to_string())
     /// }
     ///
     /// let text = query(&Context::background()).unwrap_err();
     /// // For example "context deadline exceeded: 20ms timeout set at
-    /// // src/db.rs:6:48, 150µs late".
+    /// // src/db.rs:6:30 ("db.query"), 150µs late".
     /// assert!(text.starts_with("context deadline exceeded: 20ms timeout set at "));
     /// ```
     #[must_use]

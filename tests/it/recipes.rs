@@ -42,11 +42,12 @@ fn guide_has_tested_code() {
     let blocks = blocks(&guide);
     assert!(blocks.len() > 20, "{}", blocks.len());
     let mut ignored = blocks.iter().filter(|(flags, _)| !flags.is_empty());
-    for path in ["tests/interop/sqlite.rs", "tests/interop/postgres.rs"] {
+    for file in ["sqlite.rs", "postgres.rs", "spans.rs"] {
+        let path = format!("tests/interop/{file}");
         let (flags, code) = ignored.next().unwrap();
         assert_eq!(
             (*flags, *code),
-            (",ignore", read(path).trim_end()),
+            (",ignore", read(&path).trim_end()),
             "{path}"
         );
     }
