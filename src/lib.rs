@@ -63,9 +63,11 @@
 //! | give a reason | [`with_cancel_cause`](Context::with_cancel_cause), [`CancelCauseFunc`], [`Cause`] |
 //! | detach or combine | [`without_cancel`](Context::without_cancel), [`merge`](Context::merge) |
 //! | poll | [`check`](Context::check), [`err`](Context::err), [`cause`](Context::cause), [`remaining`](Context::remaining) |
+//! | find out which context ended, and where | [`explain`](Context::explain), [`Explanation`], [`named`](Context::named) |
 //! | block | [`done`](Context::done) in a `select!`, [`recv`](Context::recv), [`send`](Context::send), [`iter`](Context::iter), [`sleep`](Context::sleep), [`wait`](Context::wait), [`wait_while`](Context::wait_while) |
 //! | interrupt other calls | [`after_func`](Context::after_func), [`AfterFunc`] |
 //! | run a group of threads | [`scope`](Context::scope), [`Scope`] |
+//! | carry a `tracing` span into workers and callbacks | [`with_enter`](Context::with_enter) |
 //! | pass data of a request | [`with_value`](Context::with_value), [`value`](Context::value), [`Key`] |
 //! | stop on Ctrl-C | [`signal::NotifyContext`], with the feature `signal` |
 //! | use a type of your own | [`custom`](Context::custom), [`CustomContext`] |
@@ -99,6 +101,26 @@
 //! When [`cancel`](CancelFunc::cancel) returns, the context and all its descendants are done.
 //! Cancellation is not atomic, though: while `cancel` is running, another thread may see one
 //! descendant done and another not yet done.
+//!
+//! # Explanations
+//!
+//! Each context records where in your code it was derived, and the one where an end begins also records
+//! where it was cancelled, or how late its deadline passed. [`explain`](Context::explain) returns this, for any
+//! context that is done:
+//!
+//! ```
+//! use go_context::Context;
+//!
+//! let (server, stop) = Context::background().with_cancel_cause();
+//! let (request, _cancel) = server.named("server").with_cancel();
+//! stop.cancel("shutting down");
+//!
+//! // For example "context canceled: shutting down; cancelled at src/main.rs:5:6,
+//! // derived at src/main.rs:3:44 ("server"); 1 context above".
+//! let text = request.explain().unwrap().to_string();
+//! assert!(text.starts_with("context canceled: shutting down; cancelled at "));
+//! assert!(text.ends_with(" (\"server\"); 1 context above"));
+//! ```
 //!
 //! # Ownership
 //!
@@ -208,6 +230,10 @@
 //! Callbacks that are still pending when `main` returns do not run. Wait for them with
 //! [`AfterFunc::stop_and_wait`].
 //!
+//! What belongs to a thread, such as a `tracing` span, is not there on these threads.
+//! [`with_enter`](Context::with_enter) adds a hook that sets it up around each callback, and around the
+//! workers of groups.
+//!
 //! # Threads
 //!
 //! There is no thread for each context, timeout or child. The crate's threads are started on
@@ -262,6 +288,10 @@
 //! matters: one with a deadline under a parent that can be cancelled, one with two parents, one
 //! under a custom context, and one that signals cancel.
 //!
+//! A context contains a pointer to the place where it was derived. A cancellation records its place as a
+//! number, in the same step in which it changes the state. The rest of an explanation is put together
+//! when it is asked for.
+//!
 //! A chain of a million contexts can be derived, cancelled and dropped without deep recursion.
 //!
 //! # Differences from Go
@@ -276,7 +306,8 @@
 //! - A panic in a callback does not end the process.
 //! - [`merge`](Context::merge), [`check`](Context::check), [`remaining`](Context::remaining),
 //!   [`wait`](Context::wait), [`sleep`](Context::sleep), [`recv`](Context::recv),
-//!   [`send`](Context::send), [`iter`](Context::iter), [`wait_while`](Context::wait_while) and
+//!   [`send`](Context::send), [`iter`](Context::iter), [`wait_while`](Context::wait_while),
+//!   [`explain`](Context::explain), [`named`](Context::named), [`with_enter`](Context::with_enter) and
 //!   [`AfterFunc::stop_and_wait`] are not in Go's package.
 
 #![forbid(unsafe_code)]
