@@ -14,7 +14,7 @@ use crate::extension::Extension;
 use crate::merge::MergedValues;
 use crate::runtime::sync::Arc;
 use crate::scope::Failure;
-use crate::tree::{CancelledBy, Kind, LinkIndex, Node};
+use crate::tree::{CancelledBy, Kind, Limit, LinkIndex, Node};
 use crate::value::ValueNode;
 
 /// # Explanations
@@ -432,11 +432,13 @@ fn how_it_began(
 
 impl Derivation {
     fn new(node: &Node, name: Option<&Name>) -> Derivation {
-        let timeout = node.timeout();
+        let (timed, timeout) = match node.limit() {
+            Limit::None => ("with_cancel", None),
+            Limit::Deadline => ("with_deadline", None),
+            Limit::Timeout(timeout) => ("with_timeout", Some(timeout)),
+        };
         let method = match node.kind() {
-            Kind::Cancel => "with_cancel".into(),
-            Kind::Deadline if timeout.is_some() => "with_timeout".into(),
-            Kind::Deadline => "with_deadline".into(),
+            Kind::Cancel | Kind::Deadline => timed.into(),
             Kind::Merge => "merge".into(),
             Kind::Signals => {
                 let names = node.signal_names().unwrap_or_default();

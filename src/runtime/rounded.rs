@@ -6,10 +6,11 @@ use std::time::Duration;
 const UNITS: [u64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
 
 /// Returns a duration in so many bits, in the smallest unit that is large enough. With 32 bits these are
-/// nanoseconds up to a second, microseconds up to 17 minutes, milliseconds up to 12 days, and seconds.
+/// nanoseconds up to a second, microseconds up to 17 minutes, milliseconds up to 12 days, and seconds. The
+/// four largest numbers are not used.
 #[inline]
 pub(crate) fn round(duration: Duration, bits: u32) -> u32 {
-    let most = (1 << (bits - 2)) - 1;
+    let most = (1 << (bits - 2)) - 2;
     let nanos = duration.as_secs().saturating_mul(UNITS[3]);
     let nanos = nanos.saturating_add(duration.subsec_nanos().into());
     let (mut index, mut count) = (0, nanos);
@@ -62,8 +63,8 @@ mod tests {
                 32,
                 Duration::from_micros(2_000_001),
             ),
-            (Duration::MAX, 32, Duration::from_secs((1 << 30) - 1)),
-            (Duration::MAX, 24, Duration::from_secs((1 << 22) - 1)),
+            (Duration::MAX, 32, Duration::from_secs((1 << 30) - 2)),
+            (Duration::MAX, 24, Duration::from_secs((1 << 22) - 2)),
         ];
         for (duration, bits, rounded) in cases {
             assert_eq!(from_rounded(round(duration, bits)), rounded);

@@ -4,19 +4,29 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::phase::{CauseIn, LinkIndex};
-use super::{Kind, Node, Origin, NO_TIMEOUT};
+use super::{Kind, Node, Origin, A_DEADLINE, NO_TIMEOUT};
 use crate::runtime::rounded::from_rounded;
 use crate::runtime::sync::Arc;
+
+/// What limits the time of a context.
+pub(crate) enum Limit {
+    None,
+    Deadline,
+    Timeout(Duration),
+}
 
 impl Node {
     pub(crate) fn derived_at(&self) -> &'static Location<'static> {
         self.derived_at
     }
 
-    /// Returns the timeout that the node was given.
-    pub(crate) fn timeout(&self) -> Option<Duration> {
-        let timeout = self.state.lock().timeout;
-        (timeout != NO_TIMEOUT).then(|| from_rounded(timeout))
+    /// Returns the deadline or timeout that the node was given, even if the parent's came first.
+    pub(crate) fn limit(&self) -> Limit {
+        match self.state.lock().timeout {
+            NO_TIMEOUT => Limit::None,
+            A_DEADLINE => Limit::Deadline,
+            timeout => Limit::Timeout(from_rounded(timeout)),
+        }
     }
 
     /// Returns the parent whose end ended this node, which must be done, and which of the parents it is.

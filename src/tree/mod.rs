@@ -64,6 +64,7 @@ use crate::runtime::timestamp::Timestamp;
 pub(crate) use self::callback::Callback;
 use self::children::{ChildSlot, Table};
 use self::done::DoneChannels;
+pub(crate) use self::explain::Limit;
 pub(crate) use self::external::{External, ExternalSource};
 pub(crate) use self::origin::{CancelledBy, Origin};
 pub(crate) use self::phase::LinkIndex;
@@ -108,11 +109,13 @@ struct State {
     is_awaited: bool,
     /// How many children were dropped after a cancellation had taken the table with them in it.
     dropped: u32,
-    /// The timeout that the node was given, rounded, or `NO_TIMEOUT`.
+    /// The timeout that the node was given, rounded, or one of the following.
     timeout: u32,
 }
 
 const NO_TIMEOUT: u32 = u32::MAX;
+/// It was given a deadline instead.
+const A_DEADLINE: u32 = NO_TIMEOUT - 1;
 
 /// How a node was made.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -191,10 +194,16 @@ impl Node {
     #[inline]
     #[track_caller]
     pub(crate) fn with_cancel(parent: Option<Arc<Node>>) -> Arc<Node> {
+        Node::cancellable(parent, NO_TIMEOUT)
+    }
+
+    #[inline]
+    #[track_caller]
+    fn cancellable(parent: Option<Arc<Node>>, timeout: u32) -> Arc<Node> {
         let deadline = earliest_deadline([&parent]);
         let is_custom = |parent: &Arc<Node>| parent.kind == Kind::Custom;
         let is_under_custom = parent.as_ref().is_some_and(is_custom);
-        let node = Node::new(parent, Kind::Cancel, deadline, None, NO_TIMEOUT);
+        let node = Node::new(parent, Kind::Cancel, deadline, None, timeout);
         if is_under_custom {
             node.register();
         }
@@ -221,13 +230,13 @@ impl Node {
         timeout: Option<Duration>,
         cause: Option<Cause>,
     ) -> Arc<Node> {
+        let is_ahead = timeout.is_some_and(|timeout| !timeout.is_zero());
+        let timeout = timeout.map_or(A_DEADLINE, |timeout| round(timeout, u32::BITS));
         if deadline == Timestamp::NONE || earliest_deadline([&parent]) < deadline {
             drop(cause); // before the node is made, which would leak if this panicked
-            return Node::with_cancel(parent);
+            return Node::cancellable(parent, timeout);
         }
         let extra = cause.map(Extra::Cause);
-        let is_ahead = timeout.is_some_and(|timeout| !timeout.is_zero());
-        let timeout = timeout.map_or(NO_TIMEOUT, |timeout| round(timeout, u32::BITS));
         let node = Node::new(parent, Kind::Deadline, deadline, extra, timeout);
         if node.parent().is_some_and(|parent| parent.is_cancellable()) {
             node.register_ancestors();
