@@ -4,7 +4,6 @@
 //! runs the user's code, never waits for another thread, and hands over whatever is large; see
 //! [`OnExpire`].
 
-use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use once_cell::sync::Lazy;
 
 use super::pool::Pool;
 use super::sync::{Arc, AtomicBool, AtomicCell, Ordering, Weak};
-use super::timer_queue::TimerQueues;
+use super::timer_queue::{is_of, TimerQueues};
 pub(crate) use super::timer_queue::{Inserted, TimerId};
 use super::timestamp::Timestamp;
 use super::unwind;
@@ -85,11 +84,6 @@ pub(crate) fn wake_for(inserted: Inserted) {
 pub(crate) fn remove<T>(id: TimerId, owner: &T) {
     let removed = TIMERS.queues.remove(id, |timer| is_of(timer, owner));
     drop(removed); // with the lock released
-}
-
-/// Returns whether this is the timer of `owner`.
-fn is_of<T>(timer: &Timer, owner: &T) -> bool {
-    ptr::eq(timer.as_ptr().cast(), owner)
 }
 
 /// Hands tasks over to the threads for callbacks.

@@ -6,11 +6,13 @@
 //! queue: if A takes it first, B finds the timer; if B does, A reads `NEVER` or what B stored after
 //! it, finds its timer earlier than that, and wakes the timer thread. Therefore no timer is missed.
 
+use std::ptr;
+
 use crossbeam_utils::CachePadded;
 
 use super::sharded::Sharded;
 use super::slab::{Slab, SPARE};
-use super::sync::{AtomicCell, Mutex};
+use super::sync::{AtomicCell, Mutex, Weak};
 use super::timestamp::Timestamp;
 
 pub(crate) struct TimerQueues<T> {
@@ -203,6 +205,12 @@ impl<T> Queue<T> {
             *index = position as u32;
         }
     }
+}
+
+/// Returns whether a timer is that of `owner`, or of another owner that is being dropped, and so will
+/// never expire. A node may have been moved out of its `Arc` by then, so the address alone would not do.
+pub(crate) fn is_of<T, O: ?Sized>(timer: &Weak<O>, owner: &T) -> bool {
+    timer.strong_count() == 0 || ptr::eq(timer.as_ptr().cast(), owner)
 }
 
 #[cfg(all(test, not(model)))]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic;
 
+use super::super::sync::Arc;
 use super::*;
 
 const SHARDS: u8 = 8;
@@ -53,6 +54,16 @@ impl Random {
             }
         }
     }
+}
+
+#[test]
+fn is_of_recognizes_moved_owner() {
+    let [owner, other] = [1, 1].map(Arc::new);
+    let timer = Arc::downgrade(&owner);
+    assert!(is_of(&timer, &*owner));
+    assert!(!is_of(&timer, &*other));
+    let moved = Arc::into_inner(owner).unwrap();
+    assert!(is_of(&timer, &moved));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Replaces `src/runtime/timer.rs` and the pool: the queues are real, a model says when time passes,
 //! and each task has a thread of the model. A panic there ends the model.
 
-use std::ptr;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{never, Receiver};
@@ -9,7 +8,7 @@ use crossbeam_channel::{never, Receiver};
 use super::sync::checker;
 use super::sync::thread::{self, JoinHandle};
 use super::sync::{Arc, Weak};
-use super::timer_queue::TimerQueues;
+use super::timer_queue::{is_of, TimerQueues};
 pub(crate) use super::timer_queue::{Inserted, TimerId};
 use super::timestamp::Timestamp;
 
@@ -33,8 +32,7 @@ pub(crate) fn insert(at: Timestamp, timer: Timer) -> Inserted {
 pub(crate) fn wake_for(_: Inserted) {}
 
 pub(crate) fn remove<T>(id: TimerId, owner: &T) {
-    let is_its = |timer: &Timer| ptr::eq(timer.as_ptr().cast(), owner);
-    drop(QUEUES.remove(id, is_its));
+    drop(QUEUES.remove(id, |timer| is_of(timer, owner)));
 }
 
 pub(crate) fn run_on_pool(tasks: Vec<Task>) {
