@@ -14,7 +14,7 @@ use crate::extension::Extension;
 use crate::merge::MergedValues;
 use crate::runtime::sync::Arc;
 use crate::scope::Failure;
-use crate::tree::{CancelledBy, Kind, Limit, LinkIndex, Node};
+use crate::tree::{CancelledBy, CauseIn, Kind, Limit, LinkIndex, Node};
 use crate::value::ValueNode;
 
 /// # Explanations
@@ -287,7 +287,7 @@ impl Explanation {
             node = parent;
             depth += 1;
         }
-        let (kind, cancelled_at, lateness) = how_it_began(node, error, &cause);
+        let (kind, cancelled_at, lateness) = how_it_began(node);
         Explanation {
             error,
             cause,
@@ -304,16 +304,19 @@ impl Explanation {
         self.path.last().expect("the context that was asked")
     }
 
+    /// Returns whether no cause was given.
+    fn cause_is_error(&self) -> bool {
+        self.cause.downcast_ref() == Some(&self.error)
+    }
+
     /// Writes what ended the context.
     fn write_end(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set_at = Place(self.origin());
-        match self.kind {
-            EndKind::Failed => {
-                if let Some(failure) = self.cause.downcast_ref::<Failure>() {
-                    write_line(f, format_args!("{}; ", failure.describe()))?;
-                }
+        match self.cause.downcast_ref::<Failure>() {
+            Some(failure) if self.kind == EndKind::Failed => {
+                write_line(f, format_args!("{}; ", failure.describe()))?;
             }
-            _ if self.cause.is::<Error>() => {}
+            _ if self.cause_is_error() => {}
             _ => write_line(f, format_args!("{}; ", self.cause))?,
         }
         match (self.kind, self.cancelled_at) {
@@ -375,7 +378,7 @@ impl Display for Explanation {
             }
             write!(f, " at {}", Place(derivation))?;
         }
-        if self.cause.is::<Error>() {
+        if self.cause_is_error() {
             return Ok(());
         }
         f.write_str("\ncaused by:")?;
@@ -405,29 +408,28 @@ impl fmt::Debug for Explanation {
 }
 
 /// Returns how an end began in this node: its kind, where the node was cancelled, and how late after its
-/// deadline it ended.
+/// deadline it ended. A custom context below may give another error and cause for the same end.
 fn how_it_began(
     node: &Node,
-    error: Error,
-    cause: &Cause,
 ) -> (
     EndKind,
     Option<&'static Location<'static>>,
     Option<Duration>,
 ) {
-    let origin = node.origin();
-    let kind = match (node.kind(), origin.cancelled_by()) {
-        (Kind::Custom, _) => return (EndKind::Custom, None, None),
-        (Kind::Deadline, _) if error == Error::DeadlineExceeded => {
-            return (EndKind::Deadline, None, Some(origin.lateness()));
-        }
-        (_, CancelledBy::Func) => EndKind::Cancelled,
-        (_, CancelledBy::Guard) => EndKind::Dropped,
-        (_, CancelledBy::Signal) => EndKind::Signal,
-        (_, CancelledBy::Group) if cause.is::<Failure>() => EndKind::Failed,
-        (_, CancelledBy::Group) => EndKind::Finished,
+    let Some(end) = node.end() else {
+        return (EndKind::Custom, None, None);
     };
-    (kind, origin.cancelled_at(), None)
+    if end.error == Error::DeadlineExceeded {
+        return (EndKind::Deadline, None, Some(end.origin.lateness()));
+    }
+    let kind = match end.origin.cancelled_by() {
+        CancelledBy::Func => EndKind::Cancelled,
+        CancelledBy::Guard => EndKind::Dropped,
+        CancelledBy::Signal => EndKind::Signal,
+        CancelledBy::Group if end.cause == CauseIn::Node => EndKind::Failed,
+        CancelledBy::Group => EndKind::Finished,
+    };
+    (kind, end.origin.cancelled_at(), None)
 }
 
 impl Derivation {

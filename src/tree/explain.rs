@@ -3,8 +3,8 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::phase::{CauseIn, LinkIndex};
-use super::{Kind, Node, Origin, A_DEADLINE, NO_TIMEOUT};
+use super::phase::{CauseIn, End, LinkIndex};
+use super::{Kind, Node, A_DEADLINE, NO_TIMEOUT};
 use crate::runtime::rounded::from_rounded;
 use crate::runtime::sync::Arc;
 
@@ -45,9 +45,9 @@ impl Node {
         }
     }
 
-    /// Returns the origin of the end, for a node where it began.
-    pub(crate) fn origin(&self) -> Origin {
-        let end = self.phase.load().end();
-        end.map_or(Origin::NONE, |end| end.origin)
+    /// Returns how the node ended, unless it is a custom context, which itself says so.
+    pub(crate) fn end(&self) -> Option<End> {
+        let is_custom = self.kind == Kind::Custom;
+        self.phase.load().end().filter(|_| !is_custom)
     }
 }

@@ -67,8 +67,8 @@ use self::done::DoneChannels;
 pub(crate) use self::explain::Limit;
 pub(crate) use self::external::{External, ExternalSource};
 pub(crate) use self::origin::{CancelledBy, Origin};
-pub(crate) use self::phase::LinkIndex;
 use self::phase::{AtomicPhase, Phase};
+pub(crate) use self::phase::{CauseIn, LinkIndex};
 
 pub(crate) struct Node {
     /// `None` under `Context::background`, which has no node.
