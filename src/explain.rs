@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write};
 use std::iter;
 use std::panic::Location;
 use std::time::Duration;
@@ -314,10 +314,10 @@ impl Explanation {
         let set_at = Place(self.origin());
         match self.cause.downcast_ref::<Failure>() {
             Some(failure) if self.kind == EndKind::Failed => {
-                write_line(f, format_args!("{}; ", failure.describe()))?;
+                write!(OneLine(&mut *f), "{}; ", failure.describe())?;
             }
             _ if self.cause_is_error() => {}
-            _ => write_line(f, format_args!("{}; ", self.cause))?,
+            _ => write!(OneLine(&mut *f), "{}; ", self.cause)?,
         }
         match (self.kind, self.cancelled_at) {
             (EndKind::Deadline, _) => {
@@ -385,7 +385,7 @@ impl Display for Explanation {
         let first: &(dyn StdError + 'static) = &*self.cause;
         for (i, err) in iter::successors(Some(first), |&err| err.source()).enumerate() {
             write!(f, "\n  {i}: ")?;
-            write_line(f, format_args!("{err}"))?;
+            write!(OneLine(&mut *f), "{err}")?;
         }
         Ok(())
     }
@@ -446,7 +446,11 @@ impl Derivation {
                 let names = node.signal_names().unwrap_or_default();
                 format!("NotifyContext [{names}]").into()
             }
-            Kind::Custom => CustomName(node).to_string().into(),
+            Kind::Custom => {
+                let mut name = OneLine(String::new());
+                let _ = write!(name, "{}", CustomName(node)); // it is user code, and may fail
+                name.0.into()
+            }
             Kind::Todo => "todo".into(),
             Kind::WithoutCancel => "without_cancel".into(),
         };
@@ -482,9 +486,19 @@ impl Display for Place<'_> {
     }
 }
 
-/// Writes a text that may contain line breaks, without them.
-fn write_line(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
-    f.write_str(&text.to_string().replace(['\n', '\r'], " "))
+/// Writes a text without its line breaks.
+struct OneLine<W>(W);
+
+impl<W: fmt::Write> fmt::Write for OneLine<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for (i, line) in text.split(['\n', '\r']).enumerate() {
+            if i > 0 {
+                self.0.write_str(" ")?;
+            }
+            self.0.write_str(line)?;
+        }
+        Ok(())
+    }
 }
 
 /// Cuts a duration off after two digits.
