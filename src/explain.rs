@@ -501,11 +501,11 @@ impl<W: fmt::Write> fmt::Write for OneLine<W> {
     }
 }
 
-/// Cuts a duration off after two digits.
+/// Cuts a duration off after two digits, or after the seconds, which are written as minutes and hours.
 fn two_digits(duration: Duration) -> Duration {
     let nanos = duration.as_nanos() as u64;
     let mut unit = 1;
-    while nanos / unit >= 100 {
+    while nanos / unit >= 100 && unit < 1_000_000_000 {
         unit *= 10;
     }
     Duration::from_nanos(nanos / unit * unit)
