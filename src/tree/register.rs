@@ -125,8 +125,10 @@ impl Node {
     /// Ends an unregistered node if one of its ancestors is done or its own deadline has passed.
     #[inline]
     pub(super) fn end_if_due(self: &Arc<Self>) {
+        if !self.is_unregistered() {
+            return; // without a look at the clock
+        }
         match self.deadline_passed() {
-            _ if !self.is_unregistered() => {}
             true => self.register(),
             false => drop(self.ancestors_err()),
         }
