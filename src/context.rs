@@ -469,8 +469,7 @@ impl Context {
     /// ctx.after_func(move || println!("{count}"));
     /// ```
     pub fn after_func(&self, f: impl FnOnce() + Send + 'static) -> AfterFunc {
-        let hooks = self.hooks();
-        AfterFunc::new(self.node.as_ref(), Box::new(move || hooks.run(f)))
+        AfterFunc::new(self.node.as_ref(), self.hooks().around(f))
     }
 }
 

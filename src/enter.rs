@@ -1,12 +1,13 @@
 //! Hooks around the work that a context's other threads do.
 
 use std::collections::BTreeSet;
-use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 
 use crate::context::Context;
 use crate::extension::Extension;
 use crate::merge::MergedValues;
 use crate::runtime::sync::Arc;
+use crate::runtime::unwind::FirstPanic;
+use crate::runtime::Task;
 use crate::value::Values;
 
 type Hook = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
@@ -94,6 +95,14 @@ impl Hooks {
         }
     }
 
+    /// Returns a task that does the work inside all hooks.
+    pub(crate) fn around(self, work: impl FnOnce() + Send + 'static) -> Task {
+        match self.0.is_empty() {
+            true => Box::new(work),
+            false => Box::new(move || self.run(work)),
+        }
+    }
+
     /// Does the work inside all hooks.
     pub(crate) fn run(&self, work: impl FnOnce()) {
         match self.0.is_empty() {
@@ -113,7 +122,8 @@ fn run_inside(hooks: &[Hook], work: Box<dyn FnOnce() + '_>) {
             run_inside(inner, work);
         }
     };
-    let returned = catch_unwind(AssertUnwindSafe(|| outermost(&mut enter)));
-    enter(); // if the hook has not
-    returned.unwrap_or_else(|panic| resume_unwind(panic));
+    let mut panics = FirstPanic::default();
+    panics.catch(|| outermost(&mut enter));
+    panics.catch(enter); // if the hook has not
+    panics.resume();
 }
