@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::io;
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use go_context::{Context, Error, Key};
+use go_context::{CancelCauseFunc, Context, Error, Key};
 use support::HOUR;
 
 #[derive(PartialEq, Eq)]
@@ -262,17 +263,49 @@ fn display_alternate_is_the_same() {
     assert_eq!(format!("{ctx:#}"), ctx.to_string());
 }
 
-#[test]
-fn debug_adds_err_to_display() {
+/// Returns a context, the function that cancels it, and the place of the call.
+#[track_caller]
+fn placed() -> (Context, CancelCauseFunc, &'static Location<'static>) {
     let (ctx, cancel) = Context::background().with_cancel_cause();
-    let open = "Context { path: context.Background.WithCancel, err: None }";
+    (ctx, cancel, Location::caller())
+}
+
+#[test]
+fn debug_adds_place_and_err_to_display() {
+    let (ctx, cancel, at) = placed();
+    let path = "path: context.Background.WithCancel";
+    let open = format!("Context {{ {path}, derived_at: {at}, err: None }}");
     assert_eq!(format!("{ctx:?}"), open);
     cancel.cancel("enough");
-    let done = "Context { path: context.Background.WithCancel, err: Some(Canceled) }";
+    let done = format!("Context {{ {path}, derived_at: {at}, err: Some(Canceled) }}");
     assert_eq!(format!("{ctx:?}"), done);
-    let pretty = "Context {\n    path: context.Background.WithCancel,\n    \
-                  err: Some(\n        Canceled,\n    ),\n}";
+    let pretty = format!(
+        "Context {{\n    {path},\n    derived_at: {at},\n    \
+         err: Some(\n        Canceled,\n    ),\n}}"
+    );
     assert_eq!(format!("{ctx:#?}"), pretty);
+}
+
+#[test]
+fn debug_of_root_has_no_place() {
+    let roots = [
+        (Context::background(), "context.Background"),
+        (Context::todo(), "context.TODO"),
+    ];
+    for (ctx, path) in roots {
+        let text = format!("Context {{ path: {path}, err: None }}");
+        assert_eq!(format!("{ctx:?}"), text);
+    }
+}
+
+#[test]
+fn debug_adds_name() {
+    let (ctx, _cancel, at) = placed();
+    let ctx = ctx.named("db \"query\"");
+    let path = "context.Background.WithCancel";
+    let name = r#"name: "db \"query\"""#;
+    let text = format!("Context {{ path: {path}, {name}, derived_at: {at}, err: None }}");
+    assert_eq!(format!("{ctx:?}"), text);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe, Location};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -50,6 +50,16 @@ where
     Context::background().scope(f)
 }
 
+/// Spawns a worker that panics. Returns the place of the call.
+#[track_caller]
+fn spawn_panic<E>(s: Scope<'_, '_, E>, payload: Payload) -> &'static Location<'static>
+where
+    E: fmt::Display + Send,
+{
+    s.spawn(|_| -> Result<(), E> { resume_unwind(payload) });
+    Location::caller()
+}
+
 /// Panics in its drop.
 #[derive(Debug)]
 struct Bomb(&'static str);
@@ -87,6 +97,22 @@ where
             Ok(())
         });
     }
+}
+
+/// Spawns a worker with a group of four, of which one panics. Returns the place of the call.
+#[track_caller]
+fn spawn_panic_of_scope<'scope>(
+    s: Scope<'scope, '_, io::Error>,
+    ended: &'scope AtomicUsize,
+) -> &'static Location<'static> {
+    s.spawn(|ctx| {
+        ctx.scope(|s| {
+            count_ends(s, 3, ended);
+            spawn_panic(s, Box::new("boom"));
+            Ok(())
+        })
+    });
+    Location::caller()
 }
 
 /// Workers that all fail, none before all have been spawned.
@@ -144,7 +170,7 @@ fn f_panic_ends_workers_first() {
         })
     });
     assert_eq!(ended.into_inner(), 4);
-    assert_cause(&kept.unwrap(), "panicked: boom");
+    assert_cause(&kept.unwrap(), "the group's function panicked: boom");
 }
 
 #[test]
@@ -176,16 +202,18 @@ fn worker_panic_is_the_cause() {
         (Box::new(String::from("a string")), "panicked: a string"),
         (Box::new(7), "panicked"),
     ];
-    for (payload, cause) in payloads {
+    for (payload, text) in payloads {
         let mut kept = None;
         panic_of(|| {
             scope::<_, io::Error>(|s| {
-                kept = Some(s.context().clone());
-                s.spawn(|_| -> io::Result<()> { resume_unwind(payload) });
+                s.spawn(|_| Ok(()));
+                kept = Some((s.context().clone(), spawn_panic(s, payload)));
                 Ok(())
             })
         });
-        assert_cause(&kept.unwrap(), cause);
+        let (ctx, at) = kept.unwrap();
+        assert_eq!(at.file(), file!());
+        assert_cause(&ctx, &format!("worker 2 {text} (spawned at {at})"));
     }
 }
 
@@ -230,29 +258,35 @@ fn worker_error_after_panic_is_not_the_cause() {
     let mut kept = None;
     assert_panics("boom", || {
         scope::<_, io::Error>(|s| {
-            kept = Some(s.context().clone());
             s.spawn(|ctx| {
                 wait(ctx);
                 Err::<(), _>(io::Error::other("because of it"))
             });
-            s.spawn(|_| -> io::Result<()> { blow_up("boom") });
+            kept = Some((s.context().clone(), spawn_panic(s, Box::new("boom"))));
             Ok(())
         })
     });
-    assert_cause(&kept.unwrap(), "panicked: boom");
+    let (ctx, at) = kept.unwrap();
+    assert_cause(&ctx, &format!("worker 2 panicked: boom (spawned at {at})"));
 }
 
 #[test]
 fn spawn_channel_closed_by_panic_implies_done() {
     for _ in 0..300 {
+        let mut seen = None;
         assert_panics("boom", || {
             scope::<_, io::Error>(|s| {
                 let worker = s.spawn(|_| -> io::Result<()> { blow_up("boom") });
                 assert_closes(&worker);
-                assert_cause(s.context(), "panicked: boom");
+                seen = s.context().cause(); // not asserted here, because the first panic is resumed
                 Ok(())
             })
         });
+        let cause = seen.expect("the group is done").to_string();
+        assert!(
+            cause.starts_with("worker 1 panicked: boom (spawned at "),
+            "{cause}"
+        );
     }
 }
 
@@ -278,20 +312,15 @@ fn worker_panic_passes_through_nested_scopes() {
     let mut outer = None;
     assert_panics("boom", || {
         scope::<_, io::Error>(|s| {
-            outer = Some(s.context().clone());
             count_ends(s, 3, &ended);
-            s.spawn(|ctx| {
-                ctx.scope(|s| {
-                    count_ends(s, 3, &ended);
-                    s.spawn(|_| -> io::Result<()> { blow_up("boom") });
-                    Ok(())
-                })
-            });
+            let at = spawn_panic_of_scope(s, &ended);
+            outer = Some((s.context().clone(), at));
             Ok(())
         })
     });
     assert_eq!(ended.into_inner(), 6);
-    assert_cause(&outer.unwrap(), "panicked: boom");
+    let (ctx, at) = outer.unwrap();
+    assert_cause(&ctx, &format!("worker 4 panicked: boom (spawned at {at})"));
 }
 
 #[test]

@@ -396,7 +396,7 @@ fn spawn_refused_panics_and_ends_workers() {
         assert_closes(&dropped);
         let (err, cause) = ended.try_recv().expect("the worker has ended");
         assert_eq!(err, Error::Canceled);
-        assert_eq!(cause, format!("panicked: {text}"));
+        assert_eq!(cause, format!("the group's function panicked: {text}"));
     });
 }
 
