@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use go_context::crossbeam_channel::{bounded, Receiver, Sender, TryRecvError};
 use go_context::{
-    AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, Error, Key, Lookup,
+    AfterFunc, CancelCauseFunc, CancelFunc, Cause, Context, CustomContext, EndKind, Error, Key,
+    Lookup,
 };
 use support::custom::Registry;
 use support::{cause, wait_until, without_times, Task, LIMIT};
@@ -558,6 +559,7 @@ impl Made {
         let ctx = &self.ctx;
         let end = ctx.err().map(|err| {
             let text = ctx.cause().expect("it has an error").to_string();
+            assert_explained(ctx, err, &text);
             let known = [CANCELED, BY_PARENT, BY_CHILD].map(|(_, text)| text);
             let cause = known.into_iter().find(|&known| known == text);
             (err, cause.unwrap_or("another cause"))
@@ -578,6 +580,26 @@ impl Made {
             values: [Place::Parent, Place::Child, Place::Side].map(|key| ctx.value(&key).copied()),
         }
     }
+}
+
+/// Asserts that the explanation agrees with the error and the cause.
+#[track_caller]
+fn assert_explained(ctx: &Context, err: Error, cause: &str) {
+    let explanation = ctx.explain().expect("it has an error");
+    assert_eq!(explanation.error(), err, "{explanation}");
+    assert_eq!(explanation.cause().to_string(), cause, "{explanation}");
+    let by_deadline = explanation.kind() == EndKind::Deadline;
+    assert_eq!(by_deadline, err == Error::DeadlineExceeded, "{explanation}");
+    assert_eq!(
+        explanation.lateness().is_some(),
+        by_deadline,
+        "{explanation}"
+    );
+    let has_place = !matches!(explanation.kind(), EndKind::Deadline | EndKind::Custom);
+    let cancelled_at = explanation.cancelled_at();
+    assert_eq!(cancelled_at.is_some(), has_place, "{explanation}");
+    let places = cancelled_at.into_iter().chain([explanation.derived_at()]);
+    places.for_each(|at| assert_eq!(at.file(), file!(), "{explanation}"));
 }
 
 /// Waits for what must happen, and asserts that nothing else has.

@@ -13,6 +13,7 @@ mod display;
 mod done_channels;
 mod errors;
 mod every_parent_and_child;
+mod explain;
 mod golang;
 mod interruptible;
 mod lazy_registration;

@@ -1,6 +1,7 @@
 //! Tests that count the memory of the process. Each runs in a process of its own, one at a time.
 
 mod contention;
+mod explain;
 mod golang_allocs;
 mod golang_memory;
 mod lazy_registration;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
-use std::panic;
+use std::panic::{self, Location};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, channel, Sender};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use go_context::signal::{
     NotifyContext, Received, StopFunc, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGPROF, SIGQUIT,
     SIGTERM, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
 };
-use go_context::{Context, CustomContext, Error, Key};
+use go_context::{Context, CustomContext, EndKind, Error, Key};
 use rustix::process::Signal;
 use signal_hook::low_level::raise;
 use support::process::{
@@ -855,6 +855,66 @@ fn received_is_error_with_source() {
             assert_eq!(source.downcast_ref(), Some(&Error::Canceled));
         }
     });
+}
+
+/// Also returns the place of the call.
+#[track_caller]
+fn start_placed(signals: &[i32]) -> (Context, StopFunc, &'static Location<'static>) {
+    let signals = NotifyContext::new().signals(signals.iter().copied());
+    let (ctx, stop) = signals.start(&Context::background()).unwrap();
+    (ctx, stop, Location::caller())
+}
+
+/// Calls `stop`. Returns the place of the call.
+#[track_caller]
+fn stop_placed(stop: &StopFunc) -> &'static Location<'static> {
+    stop.stop();
+    Location::caller()
+}
+
+#[test]
+fn explains_signal() {
+    in_child(test_name!(), || {
+        let (ctx, _stop, at) = start_placed(&[SIGUSR1, SIGUSR2]);
+        assert_eq!(at.line(), line!() - 1);
+        raise(SIGUSR2).unwrap();
+        ctx.wait();
+        let explanation = ctx.explain().unwrap();
+        assert_eq!(explanation.kind(), EndKind::Signal);
+        assert_eq!(explanation.derived_at(), at);
+        assert_eq!(explanation.cancelled_at(), Some(at));
+        let received = "user defined signal 2 signal received";
+        let line = format!("context canceled: {received}; caught since {at}");
+        assert_eq!(explanation.to_string(), line);
+        let signals = "[user defined signal 1 user defined signal 2]";
+        assert_eq!(
+            format!("{explanation:#}"),
+            format!(
+                "{line}\n  0: NotifyContext {signals} at {at}\ncaused by:\n  0: {received}\n  \
+                 1: context canceled"
+            )
+        );
+    });
+}
+
+#[test]
+fn explains_stop_and_drop_of_stop_func() {
+    let (ctx, stop, started) = start_placed(&[SIGUSR1]);
+    let stopped = stop_placed(&stop);
+    drop(stop); // too late
+    let explanation = ctx.explain().unwrap();
+    assert_eq!(explanation.kind(), EndKind::Cancelled);
+    assert_eq!(explanation.cancelled_at(), Some(stopped));
+    let text = format!("context canceled: cancelled at {stopped}, derived at {started}");
+    assert_eq!(explanation.to_string(), text);
+
+    let (ctx, stop, started) = start_placed(&[SIGUSR1]);
+    let (child, _cancel) = ctx.with_cancel();
+    drop(stop);
+    let explanation = child.explain().unwrap();
+    assert_eq!(explanation.kind(), EndKind::Dropped);
+    assert_eq!(explanation.cancelled_at(), Some(started));
+    assert_eq!(explanation.origin_depth(), 1);
 }
 
 #[test]
