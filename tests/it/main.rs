@@ -11,6 +11,7 @@ mod deadline;
 mod depth;
 mod display;
 mod done_channels;
+mod enter;
 mod errors;
 mod every_parent_and_child;
 mod explain;
