@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use go_context::crossbeam_channel::bounded;
-use go_context::{CancelCauseFunc, CancelFunc, Context, EndKind, Error, Explanation, Scope};
+use go_context::crossbeam_channel::{bounded, Receiver};
+use go_context::{
+    CancelCauseFunc, CancelFunc, Context, CustomContext, EndKind, Error, Explanation, Scope,
+};
 use support::custom::{Channel, OwnDone, PassThrough};
 use support::threads::{on_small_stack, spawn, stagger, together};
 use support::{assert_ran, callback, is_open, receive, wait, Name, Task, CANCELED, HOUR};
@@ -487,6 +489,51 @@ fn explains_custom_context_by_the_one_it_wraps() {
             "  2: with_cancel at A",
         ],
     );
+}
+
+/// Has another error than the context that it wraps.
+struct Translates(Context, Error);
+
+impl CustomContext for Translates {
+    fn done(&self) -> Receiver<()> {
+        self.0.done()
+    }
+
+    fn err(&self) -> Option<Error> {
+        self.0.err().map(|_| self.1)
+    }
+
+    fn wrapped(&self) -> Option<&Context> {
+        Some(&self.0)
+    }
+}
+
+/// The kind is that of the end where it began, whatever error a custom context makes of it.
+#[test]
+fn explains_custom_context_with_another_error() {
+    let past = Instant::now() - Duration::from_secs(2);
+    let ((passed, _cancel), a) = placed!(Context::background().with_deadline(past));
+    let (ctx, b) = placed!(Context::custom(Translates(passed, Error::Canceled)));
+    let late = "context canceled: deadline set at A, LATE; 1 context above";
+    let lines = [
+        late,
+        "  0: it::explain::Translates at B",
+        "  1: with_deadline at A",
+    ];
+    assert_explains(&ctx, &[a, b], &lines);
+    assert_eq!(explain(&ctx).kind(), EndKind::Deadline);
+    assert!(explain(&ctx).lateness() >= Some(Duration::from_secs(2)));
+
+    let ((open, cancel), a) = placed!(Context::background().with_timeout(HOUR));
+    let ctx = Context::custom(Translates(open, Error::DeadlineExceeded));
+    let (child, _cancel) = ctx.with_cancel();
+    let ((), b) = placed!(cancel.cancel());
+    for ctx in [&ctx, &child] {
+        let text = normalize(&explain(ctx).to_string(), &[a, b]);
+        assert!(text.contains(": cancelled at B, derived at A; "), "{text}");
+        assert_eq!(explain(ctx).kind(), EndKind::Cancelled);
+        assert_eq!(explain(ctx).lateness(), None);
+    }
 }
 
 #[test]
