@@ -13,6 +13,7 @@ mod deadline;
 mod done;
 mod drop;
 mod err;
+mod explain;
 mod group;
 mod hand_over;
 mod merge;
