@@ -57,9 +57,9 @@ use crate::value::{Key, Values};
 /// What a context owns must not own the context. The following are reference cycles: they are not
 /// freed, and dropping the other handles does not cancel the context.
 ///
-/// - A callback of [`after_func`](Context::after_func) that owns the context or a descendant. This
-///   cycle ends when the callback has run or is stopped.
-/// - A value, for example in a `Mutex`, that owns a context which carries this value.
+/// - A callback of [`after_func`](Context::after_func), or a [hook](Context::with_enter) around it, that
+///   owns the context or a descendant. This cycle ends when the callback has run or is stopped.
+/// - A value, for example in a `Mutex`, or a hook that owns a context which carries it.
 /// - A cause that owns the context it was given to, or a descendant of it.
 ///
 /// # Panics

@@ -234,8 +234,8 @@ pub trait CustomContext: Send + Sync + 'static {
         None
     }
 
-    /// Writes the name of the context for the `Display` output. The default is the name of its
-    /// type.
+    /// Writes the name of the context for the `Display` output and for
+    /// [explanations](Context::explain). The default is the name of its type.
     ///
     /// # Examples
     ///

@@ -218,7 +218,8 @@ impl Explanation {
     }
 
     /// Returns where the context was cancelled: the call of the function that did so; for a guard, the call
-    /// that created it; for a group that failed, the call that spawned the worker.
+    /// that created it; for a group that failed, the call that spawned the worker. For a signal, and for a
+    /// group that ended, it is the same as [`derived_at`](Explanation::derived_at).
     ///
     /// Returns `None` for deadlines and custom contexts, and if the program cancels in more than 32,768
     /// places.

@@ -265,9 +265,9 @@
 //!
 //! # Panics and locks
 //!
-//! None of your code (callbacks, the `Drop` of a value or a cause, a key's `==`, a custom context)
-//! runs under a lock of this crate, so it may use any context in any way. If it panics, the panic
-//! does not affect other contexts: descendants are still cancelled, deadlines still fire, and
+//! None of your code (callbacks, hooks, the `Drop` of a value or a cause, a key's `==`, a custom
+//! context) runs under a lock of this crate, so it may use any context in any way. If it panics, the
+//! panic does not affect other contexts: descendants are still cancelled, deadlines still fire, and
 //! callbacks still run. With `panic = "abort"`, a panic in a callback ends the process like any
 //! other panic.
 //!
