@@ -491,6 +491,20 @@ fn explains_custom_context_by_the_one_it_wraps() {
     );
 }
 
+/// It is a cause like any other, unlike the error of the context itself.
+#[test]
+fn explains_cancel_with_other_error_as_cause() {
+    let ((ctx, cancel), a) = placed!(Context::background().with_cancel_cause());
+    let ((), b) = placed!(cancel.cancel(Error::DeadlineExceeded));
+    let lines = [
+        "context canceled: context deadline exceeded; cancelled at B, derived at A",
+        "  0: with_cancel at A",
+        "caused by:",
+        "  0: context deadline exceeded",
+    ];
+    assert_explains(&ctx, &[a, b], &lines);
+}
+
 /// Has another error than the context that it wraps.
 struct Translates(Context, Error);
 
@@ -514,11 +528,12 @@ fn explains_custom_context_with_another_error() {
     let past = Instant::now() - Duration::from_secs(2);
     let ((passed, _cancel), a) = placed!(Context::background().with_deadline(past));
     let (ctx, b) = placed!(Context::custom(Translates(passed, Error::Canceled)));
-    let late = "context canceled: deadline set at A, LATE; 1 context above";
     let lines = [
-        late,
+        "context canceled: context deadline exceeded; deadline set at A, LATE; 1 context above",
         "  0: it::explain::Translates at B",
         "  1: with_deadline at A",
+        "caused by:",
+        "  0: context deadline exceeded",
     ];
     assert_explains(&ctx, &[a, b], &lines);
     assert_eq!(explain(&ctx).kind(), EndKind::Deadline);
@@ -530,7 +545,7 @@ fn explains_custom_context_with_another_error() {
     let ((), b) = placed!(cancel.cancel());
     for ctx in [&ctx, &child] {
         let text = normalize(&explain(ctx).to_string(), &[a, b]);
-        assert!(text.contains(": cancelled at B, derived at A; "), "{text}");
+        assert!(text.contains(" cancelled at B, derived at A; "), "{text}");
         assert_eq!(explain(ctx).kind(), EndKind::Cancelled);
         assert_eq!(explain(ctx).lateness(), None);
     }
