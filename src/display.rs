@@ -96,7 +96,7 @@ fn push_parts<'a>(ctx: &'a Context, parts: &mut Vec<Part<'a>>) {
         match inner.kind() {
             Kind::Todo | Kind::Custom => break,
             Kind::Signals => openings += 1,
-            Kind::Cancel | Kind::Deadline | Kind::Merge | Kind::WithoutCancel => {}
+            Kind::Cancel | Kind::Group | Kind::Deadline | Kind::Merge | Kind::WithoutCancel => {}
         }
         node = inner.parent().map(|parent| &**parent);
     }
@@ -108,7 +108,7 @@ fn write_node(node: &Node, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match node.kind() {
         Kind::Todo => f.write_str("context.TODO"),
         Kind::Custom => node.external().map_or(Ok(()), |external| external.name(f)),
-        Kind::Cancel => f.write_str(".WithCancel"),
+        Kind::Cancel | Kind::Group => f.write_str(".WithCancel"),
         Kind::Signals => write!(f, ", [{}])", node.signal_names().unwrap_or_default()),
         Kind::WithoutCancel => f.write_str(".WithoutCancel"),
         Kind::Deadline => match node.deadline() {

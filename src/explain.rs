@@ -57,12 +57,11 @@ impl Context {
         Some(Explanation::new(self, node, error, self.cause()?))
     }
 
-    /// Returns the same context under a name, which appears in its [explanations](Context::explain) and its
-    /// `Debug` output, and in those of contexts that are derived from the returned handle. Go has no
-    /// equivalent.
+    /// Returns the same context under a name, for [explanations](Context::explain) and `Debug` output. Go
+    /// has no equivalent.
     ///
-    /// Like [`with_value`](Context::with_value) it does not change the context itself. If it already has
-    /// a name, the new one replaces it.
+    /// Like [`with_value`](Context::with_value) it does not change the context itself: the returned handle
+    /// has the name, and so do contexts that are derived from it, unless they get one of their own.
     ///
     /// # Examples
     ///
@@ -86,12 +85,9 @@ pub(crate) struct Name(Cow<'static, str>);
 
 impl Context {
     pub(crate) fn name(&self) -> Option<&str> {
-        let mut own = self.values.nodes();
-        let own = own
-            .by_ref()
-            .take_while(|node| node.meta().node == self.address());
-        let name = own.filter_map(Extension::<Name>::data).next();
-        name.map(|name| &*name.0)
+        let mut nodes = self.values.nodes();
+        let name = nodes.find_map(Extension::<Name>::data)?;
+        Some(&*name.0)
     }
 
     /// Returns the address of the values without the names that were given last, or 0.
@@ -218,11 +214,11 @@ impl Explanation {
     }
 
     /// Returns where the context was cancelled: the call of the function that did so; for a guard, the call
-    /// that created it; for a group that failed, the call that spawned the worker. For a signal, and for a
-    /// group that ended, it is the same as [`derived_at`](Explanation::derived_at).
+    /// that created it; for a group that failed, the call that spawned the worker; for a group that ended, the
+    /// call of `scope`.
     ///
-    /// Returns `None` for deadlines and custom contexts, and if the program cancels in more than 32,768
-    /// places.
+    /// Returns `None` for deadlines, signals and custom contexts, and if the program cancels in more than
+    /// 32,768 places.
     #[must_use]
     pub fn cancelled_at(&self) -> Option<&'static Location<'static>> {
         self.cancelled_at
@@ -249,6 +245,9 @@ impl Explanation {
 
     /// Returns how long after its deadline the context was done. Returns `None` if no deadline has ended it.
     ///
+    /// The deadline of a context that nothing waits for takes effect when it is next asked, for example by
+    /// [`Context::err`], and counts as late until then.
+    ///
     /// It is exact up to 4 ms, and then rounded: to microseconds, above 4 s to milliseconds, above 70
     /// minutes to seconds.
     #[must_use]
@@ -256,7 +255,7 @@ impl Explanation {
         self.lateness
     }
 
-    /// Returns the [name](Context::named) of the context in which the end began.
+    /// Returns the [name](Context::named) of the context in which the end began, or the nearest name above it.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.origin().name.as_deref()
@@ -278,6 +277,10 @@ impl Explanation {
                 merged = merged.or_else(|| value.as_any().downcast_ref::<MergedValues>());
             }
             let above = node.ended_by();
+            if above.is_none() {
+                // The end may have begun below the context that has the name.
+                name = name.or_else(|| values.find_map(Extension::<Name>::data));
+            }
             if path.len() < MOST_LINES || above.is_none() {
                 path.push(Derivation::new(node, name));
             }
@@ -342,8 +345,12 @@ impl Explanation {
             }
             (EndKind::Failed, _) => write!(f, "group started at {set_at}"),
             (EndKind::Finished, _) => write!(f, "group started at {set_at} has ended"),
+            // The handle that `NotifyContext::start` returned with the context.
+            (EndKind::Dropped, Some(at)) if at == self.origin().at => {
+                write!(f, "StopFunc of {set_at} was dropped")
+            }
             (EndKind::Dropped, Some(at)) => {
-                write!(f, "guard of {at} was dropped, derived at {set_at}")
+                write!(f, "guard made at {at} was dropped, derived at {set_at}")
             }
             (EndKind::Dropped, None) => write!(f, "guard was dropped, derived at {set_at}"),
             (EndKind::Cancelled, Some(at)) => {
@@ -442,6 +449,7 @@ impl Derivation {
         };
         let method = match node.kind() {
             Kind::Cancel | Kind::Deadline => timed.into(),
+            Kind::Group => "scope".into(),
             Kind::Merge => "merge".into(),
             Kind::Signals => {
                 let names = node.signal_names().unwrap_or_default();

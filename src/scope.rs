@@ -582,7 +582,7 @@ where
 {
     timer::retry_refused();
     let at = Location::caller();
-    let node = Node::with_cancel(parent.node.clone());
+    let node = Node::group(parent.node.clone());
     let group = Group {
         ctx: parent.child(&node),
         hooks: parent.hooks(),

@@ -122,6 +122,8 @@ const A_DEADLINE: u32 = NO_TIMEOUT - 1;
 pub(crate) enum Kind {
     Todo,
     Cancel,
+    /// Like `Cancel`, for `Context::scope`.
+    Group,
     Deadline,
     /// To be cancelled by signals.
     Signals,
@@ -134,9 +136,9 @@ pub(crate) enum Kind {
 }
 
 pub(crate) enum Extra {
-    /// Of `Cancel`: the cause that a cancellation of this node gave. Of `Deadline`: the cause that was
-    /// given for when it passes.
-    Cause(Cause),
+    /// Of `Cancel` and `Group`: the cause that a cancellation of this node gave, and its origin. Of
+    /// `Deadline`: the cause that was given for when it passes.
+    Cause(Cause, Origin),
     /// Of `Signals`: their names, as they are printed, and the cause.
     Signals(Box<(String, OnceBox<Cause>)>),
     /// Of `Merge`: the second parent, if it has a node.
@@ -194,16 +196,22 @@ impl Node {
     #[inline]
     #[track_caller]
     pub(crate) fn with_cancel(parent: Option<Arc<Node>>) -> Arc<Node> {
-        Node::cancellable(parent, NO_TIMEOUT)
+        Node::cancellable(parent, Kind::Cancel, NO_TIMEOUT)
+    }
+
+    /// Creates the node of a group.
+    #[track_caller]
+    pub(crate) fn group(parent: Option<Arc<Node>>) -> Arc<Node> {
+        Node::cancellable(parent, Kind::Group, NO_TIMEOUT)
     }
 
     #[inline]
     #[track_caller]
-    fn cancellable(parent: Option<Arc<Node>>, timeout: u32) -> Arc<Node> {
+    fn cancellable(parent: Option<Arc<Node>>, kind: Kind, timeout: u32) -> Arc<Node> {
         let deadline = earliest_deadline([&parent]);
         let is_custom = |parent: &Arc<Node>| parent.kind == Kind::Custom;
         let is_under_custom = parent.as_ref().is_some_and(is_custom);
-        let node = Node::new(parent, Kind::Cancel, deadline, None, timeout);
+        let node = Node::new(parent, kind, deadline, None, timeout);
         if is_under_custom {
             node.register();
         }
@@ -234,9 +242,9 @@ impl Node {
         let timeout = timeout.map_or(A_DEADLINE, |timeout| round(timeout, u32::BITS));
         if deadline == Timestamp::NONE || earliest_deadline([&parent]) < deadline {
             drop(cause); // before the node is made, which would leak if this panicked
-            return Node::cancellable(parent, timeout);
+            return Node::cancellable(parent, Kind::Cancel, timeout);
         }
-        let extra = cause.map(Extra::Cause);
+        let extra = cause.map(|cause| Extra::Cause(cause, Origin::NONE));
         let node = Node::new(parent, Kind::Deadline, deadline, extra, timeout);
         if node.parent().is_some_and(|parent| parent.is_cancellable()) {
             node.register_ancestors();
@@ -328,7 +336,7 @@ impl Node {
         match self.kind {
             Kind::Todo | Kind::WithoutCancel => false,
             Kind::Custom => self.external().is_some_and(External::is_cancellable),
-            Kind::Cancel | Kind::Deadline | Kind::Signals | Kind::Merge => true,
+            Kind::Cancel | Kind::Group | Kind::Deadline | Kind::Signals | Kind::Merge => true,
         }
     }
 

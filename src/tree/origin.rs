@@ -37,6 +37,7 @@ const DETAIL_BITS: u32 = 24;
 impl Origin {
     pub(crate) const BITS: u32 = DETAIL_BITS + 2;
     pub(crate) const NONE: Origin = Origin(0);
+    pub(crate) const SIGNAL: Origin = Origin((CancelledBy::Signal as u32) << DETAIL_BITS);
 
     /// Of a cancellation by the caller's caller.
     #[inline]

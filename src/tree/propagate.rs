@@ -18,7 +18,7 @@ use std::mem;
 
 use super::children::{Child, Table};
 use super::external::Unregister;
-use super::origin::{CancelledBy, Origin};
+use super::origin::Origin;
 use super::phase::{CauseIn, End, LinkIndex, Phase};
 use super::register::Unlink;
 use super::{Node, State};
@@ -50,13 +50,13 @@ impl Node {
     /// what may own any.
     #[cfg_attr(not(feature = "signal"), allow(dead_code))]
     pub(crate) fn cancel_by_signal(self: &Arc<Self>, cause: Cause) {
-        let origin = Origin::cancelled(CancelledBy::Signal, self.derived_at);
-        run_on_pool(self.cancel_with_and_defer(cause, origin).into_tasks());
+        let deferred = self.cancel_with_and_defer(cause, Origin::SIGNAL);
+        run_on_pool(deferred.into_tasks());
     }
 
     fn cancel_with_and_defer(self: &Arc<Self>, cause: Cause, origin: Origin) -> Deferred {
         self.end_if_due();
-        let (cause, unused) = self.store_cause(cause);
+        let (cause, origin, unused) = self.store_cause(cause, origin);
         let deferred = self.cancel_and_defer(cause, origin);
         let mut deferred = deferred.unwrap_or_default();
         unused

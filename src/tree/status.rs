@@ -4,6 +4,7 @@ use crossbeam_channel::{never, Receiver};
 
 use super::done::{self, DoneChannels};
 use super::external::{External, Outcome};
+use super::origin::Origin;
 use super::phase::{CauseIn, End, LinkIndex, Phase};
 use super::{Extra, Kind, Node};
 use crate::error::{Cause, Error};
@@ -134,28 +135,36 @@ impl Node {
 
     /// Stores a cause in a node that is about to end. Returns where to find it, and the cause itself
     /// if it is not used: suppose threads A and B store one each and then end the node. Whichever ends
-    /// it, the cause is that of the thread that stored it first.
-    pub(super) fn store_cause(&self, cause: Cause) -> (CauseIn, Option<Extra>) {
+    /// it, the cause is that of the thread that stored it first, and so is the origin.
+    pub(super) fn store_cause(
+        &self,
+        cause: Cause,
+        origin: Origin,
+    ) -> (CauseIn, Origin, Option<Extra>) {
         let is_open = self.phase.load().end().is_none();
         let unused = match self.extra.get() {
             Some(Extra::Signals(signals)) if is_open => signals
                 .1
                 .set(Box::new(cause))
                 .err()
-                .map(|cause| Extra::Cause(*cause)),
-            _ if is_open && self.kind == Kind::Cancel => self
+                .map(|cause| Extra::Cause(*cause, origin)),
+            _ if is_open && matches!(self.kind, Kind::Cancel | Kind::Group) => self
                 .extra
-                .set(Box::new(Extra::Cause(cause)))
+                .set(Box::new(Extra::Cause(cause, origin)))
                 .err()
                 .map(|extra| *extra),
-            _ => return (CauseIn::Error, Some(Extra::Cause(cause))),
+            _ => return (CauseIn::Error, origin, Some(Extra::Cause(cause, origin))),
         };
-        (CauseIn::Node, unused)
+        let origin = match self.extra.get() {
+            Some(Extra::Cause(_, first)) => *first,
+            _ => origin,
+        };
+        (CauseIn::Node, origin, unused)
     }
 
     fn own_cause(&self) -> Option<Cause> {
         match self.extra.get()? {
-            Extra::Cause(cause) => Some(cause.clone()),
+            Extra::Cause(cause, _) => Some(cause.clone()),
             Extra::Signals(signals) => signals.1.get().cloned(),
             Extra::Second(..) | Extra::External(_) => None,
         }

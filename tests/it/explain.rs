@@ -354,7 +354,7 @@ fn explains_guard() {
         &ctx,
         &[a, b],
         &[
-            "context canceled: guard of B was dropped, derived at A",
+            "context canceled: guard made at B was dropped, derived at A",
             "  0: with_cancel at A",
         ],
     );
@@ -564,7 +564,7 @@ fn explains_group_failed_by_worker() {
         &[a, b],
         &[
             "context canceled: worker 2 failed: no such file; spawned at B, group started at A",
-            "  0: with_cancel at A",
+            "  0: scope at A",
             "caused by:",
             "  0: no such file",
         ],
@@ -590,7 +590,7 @@ fn explains_group_failed_by_its_function() {
         &[a],
         &[
             "context canceled: the group's function failed: no such file; group started at A",
-            "  0: with_cancel at A",
+            "  0: scope at A",
             "caused by:",
             "  0: no such file",
         ],
@@ -611,7 +611,7 @@ fn explains_group_failed_by_panic() {
         &[a, b],
         &[
             "context canceled: worker 1 panicked: boom; spawned at B, group started at A",
-            "  0: with_cancel at A",
+            "  0: scope at A",
             "caused by:",
             "  0: worker 1 panicked: boom (spawned at B)",
         ],
@@ -624,7 +624,7 @@ fn explains_group_failed_by_panic() {
         &[a],
         &[
             "context canceled: the group's function panicked: boom; group started at A",
-            "  0: with_cancel at A",
+            "  0: scope at A",
             "caused by:",
             "  0: the group's function panicked: boom",
         ],
@@ -643,7 +643,7 @@ fn explains_group_ended() {
         &[a],
         &[
             "context canceled: group started at A has ended",
-            "  0: with_cancel at A",
+            "  0: scope at A",
         ],
     );
     assert_eq!(explain(&ctx).kind(), EndKind::Finished);
@@ -661,7 +661,7 @@ fn explains_scope_cancel() {
         &[a, b],
         &[
             "context canceled: enough; cancelled at B, derived at A",
-            "  0: with_cancel at A",
+            "  0: scope at A",
             "caused by:",
             "  0: enough",
         ],
@@ -904,11 +904,17 @@ fn name_belongs_to_the_handle_and_what_is_derived_from_it() {
 }
 
 #[test]
-fn name_is_not_inherited() {
+fn name_is_inherited() {
     let (ctx, _cancel) = with_cancel();
-    let (child, cancel) = ctx.named("parent").with_cancel();
+    let ctx = ctx.named("request").with_value(Name, "value".into());
+    let (child, _cancel) = ctx.without_cancel().with_cancel();
+    let (grandchild, cancel) = child.with_cancel();
+    assert!(format!("{grandchild:?}").contains("name: \"request\""));
     cancel.cancel();
-    assert_eq!(explain(&child).name(), None);
+    assert_eq!(explain(&grandchild).name(), Some("request"));
+    let (other, cancel) = ctx.named("query").with_cancel();
+    cancel.cancel();
+    assert_eq!(explain(&other).name(), Some("query"));
 }
 
 #[test]
@@ -941,10 +947,10 @@ fn named_ptr_eq_ignores_names() {
 }
 
 #[test]
-fn name_of_a_root_has_no_effect_on_children() {
+fn name_of_a_root_is_inherited() {
     let (child, cancel) = Context::background().named("root").with_cancel();
     cancel.cancel();
-    assert_eq!(explain(&child).name(), None);
+    assert_eq!(explain(&child).name(), Some("root"));
     assert!(format!("{:?}", Context::todo().named("root")).contains("name: \"root\""));
     assert!(Context::background().named("root").explain().is_none());
 }

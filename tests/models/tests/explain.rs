@@ -105,6 +105,26 @@ fn explanation_of_two_cancels_is_that_of_the_cause() {
     });
 }
 
+/// One thread may store its cause, and the other may end the context.
+#[test]
+fn explanation_of_one_context_is_that_of_the_cause() {
+    in_all_orders(|| {
+        let (ctx, cancel) = root();
+        let other = spawn({
+            let (ctx, cancel) = (ctx.clone(), cancel.clone());
+            move || {
+                cancel_here!(cancel);
+                ask(&ctx)
+            }
+        });
+        cancel_here!(cancel);
+        let seen = ask(&ctx);
+        let other = other.join().unwrap();
+        let last = assert_explained(&[&ctx]).swap_remove(0);
+        assert_eq!([seen, other], [Some(last.clone()), Some(last)]);
+    });
+}
+
 #[test]
 fn explanation_of_registered_child_is_that_of_the_cause() {
     in_all_orders(|| {
