@@ -40,6 +40,12 @@ impl Log {
         move || log.add("work")
     }
 
+    /// Work of a worker.
+    fn worker(&self) -> Result<(), Error> {
+        self.add("work");
+        Ok(())
+    }
+
     /// Registers a callback and cancels. Returns what has been done when the callback and its hooks have
     /// returned.
     fn of_callback(&self, ctx: &Context, cancel: impl FnOnce()) -> String {
@@ -52,7 +58,7 @@ impl Log {
     /// Runs a group of one worker. Returns what has been done.
     fn of_worker(&self, ctx: &Context) -> String {
         let ended = ctx.scope(|s| {
-            s.spawn(|_| Ok::<_, Error>(self.work()()));
+            s.spawn(|_| self.worker());
             Ok(())
         });
         assert_eq!(ended, Ok(()));
@@ -74,11 +80,11 @@ fn hook_runs_around_worker() {
 
     let ended = ctx.scope_all(|s| {
         log.add("f");
-        let worker = s.spawn(|_| Ok::<_, Error>(log.work()()));
+        let worker = s.spawn(|_| log.worker());
         assert_closes_after_result(&worker);
-        let worker = s.try_spawn(|_| Ok(log.work()())).ok().unwrap();
+        let worker = s.try_spawn(|_| log.worker()).ok().unwrap();
         assert_closes_after_result(&worker);
-        let worker = s.spawn_with(thread::Builder::new(), |_| Ok(log.work()()));
+        let worker = s.spawn_with(thread::Builder::new(), |_| log.worker());
         assert_closes_after_result(&worker.unwrap());
         Ok(())
     });
@@ -116,7 +122,10 @@ fn hook_runs_on_the_thread_of_the_work() {
         }
     });
     let ended = ctx.scope(|s| {
-        s.spawn(|_| Ok::<_, Error>(add()));
+        s.spawn(|_| {
+            add();
+            Ok::<_, Error>(())
+        });
         Ok(())
     });
     assert_eq!(ended, Ok(()));
@@ -138,13 +147,14 @@ fn hook_runs_around_worker_on_the_calling_thread() {
     let ctx = cancelled().with_enter(log.hook("hook"));
     let ended = ctx.scope(|s| {
         s.set_limit(0);
-        let (caller, work) = (thread::current().id(), log.work());
+        let (caller, log) = (thread::current().id(), &log);
         let worker = s.spawn(move |_| {
             assert_eq!(thread::current().id(), caller);
-            Ok::<_, Error>(work())
+            log.worker()
         });
         log.add("spawned");
-        Ok(receive(&worker))
+        receive(&worker);
+        Ok(())
     });
     assert_eq!(ended, Ok(()));
     assert_eq!(log.take(), "hook( work ) spawned");
@@ -220,7 +230,12 @@ fn hooks_of_ancestors_run_around_those_of_descendants() {
     let inner = inner.with_enter(log.hook("d"));
     assert_eq!(log.of_worker(&inner), "a( b( c( d( work ) ) ) )");
     let nested = inner.scope(|s| {
-        s.spawn(|ctx| ctx.scope(|s| Ok::<_, Error>(drop(s.spawn(|_| Ok(log.work()()))))));
+        s.spawn(|ctx| {
+            ctx.scope(|s| {
+                s.spawn(|_| log.worker());
+                Ok::<_, Error>(())
+            })
+        });
         Ok(())
     });
     assert_eq!(nested, Ok(()));
@@ -255,8 +270,9 @@ fn hook_added_after_registration_does_not_apply() {
 
     let ended = Context::background().scope(|s| {
         let hooked = s.context().with_enter(log.hook("late"));
-        s.spawn(|_| Ok::<_, Error>(log.work()()));
-        Ok(drop(hooked))
+        s.spawn(|_| log.worker());
+        drop(hooked);
+        Ok(())
     });
     assert_eq!(ended, Ok(()));
     assert_eq!(log.take(), "work");
@@ -365,7 +381,7 @@ fn panic_of_worker(log: &Log, ctx: &Context) -> (&'static str, String) {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         ctx.scope(|s| {
             group = Some(s.context().clone());
-            s.spawn(|_| Ok::<_, Error>(log.work()()));
+            s.spawn(|_| log.worker());
             Ok(())
         })
     }));
