@@ -77,15 +77,11 @@ pub(crate) struct Hooks(Vec<Hook>);
 
 impl Hooks {
     fn collect(&mut self, values: &Values) {
-        let (mut hooks, mut merges) = (BTreeSet::new(), BTreeSet::new());
+        let mut merges = BTreeSet::new();
         let mut pending = vec![values];
         while let Some(values) = pending.pop() {
             for node in values.nodes() {
-                if let Some(hook) = Extension::<Hook>::data(node) {
-                    if hooks.insert(Arc::as_ptr(hook).cast::<()>()) {
-                        self.0.push(hook.clone());
-                    }
-                }
+                self.0.extend(Extension::<Hook>::data(node).cloned());
                 if let Some(merged) = node.as_any().downcast_ref::<MergedValues>() {
                     if merges.insert(merged as *const MergedValues) {
                         pending.push(&merged.other.values);
@@ -93,6 +89,13 @@ impl Hooks {
                 }
             }
         }
+        // Both parents of a merged context may have the hook of an ancestor. It runs once, outside those of
+        // its descendants.
+        let mut seen = BTreeSet::new();
+        self.0.reverse();
+        self.0
+            .retain(|hook| seen.insert(Arc::as_ptr(hook).cast::<()>()));
+        self.0.reverse();
     }
 
     /// Returns a task that does the work inside all hooks.

@@ -308,6 +308,12 @@ fn shared_hook_runs_once() {
     let (merged, _cancel) = first.merge(&second);
     let (again, _cancel) = merged.merge(&first);
     assert_eq!(log.of_worker(&again), "root( work )");
+
+    // Outside the hooks of its descendants, on whichever side they are.
+    let first = first.with_enter(log.hook("a"));
+    let second = second.with_enter(log.hook("b"));
+    let (merged, _cancel) = first.merge(&second);
+    assert_eq!(log.of_worker(&merged), "root( b( a( work ) ) )");
 }
 
 #[test]
