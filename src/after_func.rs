@@ -70,7 +70,7 @@ impl AfterFunc {
         };
         let task = self.callback.take_back();
         if task.is_some() {
-            node.remove_callback(&self.callback);
+            node.remove_added(&self.callback.slot);
         }
         task.is_some()
     }

@@ -79,8 +79,10 @@ impl Node {
         let tables = shards.map(|table| mem::take(&mut *table.lock()));
         // There are no nodes among the children: each would own this one.
         for child in iter::once(table).chain(tables).flatten() {
-            if let Child::Callback(callback) = child {
-                deferred.callbacks.extend(callback.take_to_run());
+            match child {
+                Child::Callback(callback) => deferred.callbacks.extend(callback.take_to_run()),
+                Child::Waiter(waiter) => waiter.wake(),
+                Child::Node(..) => {}
             }
         }
     }

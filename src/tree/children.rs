@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use super::callback::Callback;
 use super::phase::{AtomicPhase, LinkIndex};
+use super::waiter::Waiter;
 use super::Node;
 use crate::runtime::sharded::Sharded;
 use crate::runtime::slab::{self, Slab};
@@ -19,6 +20,7 @@ pub(crate) enum Child {
     /// A child node, and which of its parent links leads here.
     Node(Weak<Node>, LinkIndex),
     Callback(Arc<Callback>),
+    Waiter(Arc<Waiter>),
 }
 
 pub(crate) type Table = Slab<Child>;

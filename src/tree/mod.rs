@@ -47,6 +47,7 @@ pub(crate) mod phase;
 mod propagate;
 mod register;
 mod status;
+mod waiter;
 
 use std::mem::size_of;
 use std::panic::{Location, RefUnwindSafe};
@@ -69,6 +70,8 @@ pub(crate) use self::external::{External, ExternalSource};
 pub(crate) use self::origin::{CancelledBy, Origin};
 use self::phase::{AtomicPhase, Phase};
 pub(crate) use self::phase::{CauseIn, LinkIndex};
+#[cfg_attr(not(feature = "net"), allow(unused_imports))]
+pub(crate) use self::waiter::Waiter;
 
 pub(crate) struct Node {
     /// `None` under `Context::background`, which has no node.

@@ -237,6 +237,7 @@ impl Propagation {
             Some(Child::Callback(callback)) => {
                 self.deferred.callbacks.extend(callback.take_to_run());
             }
+            Some(Child::Waiter(waiter)) => waiter.wake(),
             None => {
                 if !frame.wait_for_drops(pace) {
                     return false;

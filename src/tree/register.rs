@@ -217,20 +217,27 @@ impl Node {
 
     /// Registers `callback` to run once the node is done, or schedules it now if it is.
     pub(crate) fn add_callback(self: &Arc<Self>, callback: &Arc<Callback>) {
+        if !self.add_child(Child::Callback(callback.clone()), &callback.slot) {
+            run_on_pool(callback.clone().take_to_run().into_iter().collect());
+        }
+    }
+
+    /// Adds a child that is not a node. Returns `false` if the node is done.
+    pub(super) fn add_child(self: &Arc<Self>, child: Child, slot: &ChildSlot) -> bool {
         timer::retry_refused();
         self.register();
         self.propagate_external();
-        let child = Child::Callback(callback.clone());
-        if self.insert_child(child, &callback.slot) {
-            return self.watch_external();
+        let is_added = self.insert_child(child, slot);
+        match is_added {
+            true => self.watch_external(),
+            false => self.wait_closed(), // what the child does next finds its context done
         }
-        self.wait_closed(); // the callback finds its context done
-        run_on_pool(callback.clone().take_to_run().into_iter().collect());
+        is_added
     }
 
-    /// Gives back the slot of a callback that has been taken back.
-    pub(crate) fn remove_callback(&self, callback: &Callback) {
-        if let Ok(Some(unregister)) = self.remove_child(&callback.slot) {
+    /// Gives back the slot of a child that was added.
+    pub(crate) fn remove_added(&self, slot: &ChildSlot) {
+        if let Ok(Some(unregister)) = self.remove_child(slot) {
             unregister.call();
         }
     }

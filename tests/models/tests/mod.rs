@@ -20,6 +20,7 @@ mod merge;
 mod phase;
 mod random;
 mod timer_queue;
+mod waiter;
 mod workers;
 
 #[cfg(feature = "loom")]
