@@ -69,6 +69,7 @@
 //! | run a group of threads | [`scope`](Context::scope), [`Scope`] |
 //! | carry a `tracing` span into workers and callbacks | [`with_enter`](Context::with_enter) |
 //! | pass data of a request | [`with_value`](Context::with_value), [`value`](Context::value), [`Key`] |
+//! | read from a socket | [`Context::io`](https://docs.rs/go-context/latest/go_context/struct.Context.html#method.io), with the feature `net` |
 //! | stop on Ctrl-C | [`signal::NotifyContext`], with the feature `signal` |
 //! | use a type of your own | [`custom`](Context::custom), [`CustomContext`] |
 //!
@@ -244,6 +245,7 @@
 //! | `go-ctx-timer` | deadlines, and adding callback threads | with the process |
 //! | `go-ctx-callback` | callbacks | after 5 s without a callback |
 //! | `go-ctx-watch` | waits for a [custom context](CustomContext::after_func) that has children | 100 ms after the last child |
+//! | `go-ctx-lookup` | `net::lookup` of a name, with the feature `net` | when the system has answered |
 //! | `go-ctx-signal` | waits for the signals of a `NotifyContext` | when they are no longer caught |
 //!
 //! If a thread cannot be spawned, nothing is lost:
@@ -331,6 +333,8 @@ mod error;
 mod explain;
 mod extension;
 mod merge;
+#[cfg(feature = "net")]
+pub mod net;
 mod runtime;
 #[cfg(feature = "signal")]
 pub mod signal;
