@@ -1,6 +1,8 @@
 //! Tests that run the examples as programs.
 
 mod examples;
+#[cfg(all(target_os = "linux", feature = "net", feature = "signal"))]
+mod proxy;
 #[cfg(all(unix, feature = "signal"))]
 mod server;
 
