@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::PollFlags;
 use rustix::fs::{fstat, FileType};
 use rustix::io::{preadv2, pwritev2, Errno, ReadWriteFlags};
-use rustix::net::{recvmsg, sendmsg, RecvAncillaryBuffer, RecvFlags};
+use rustix::net::{recv, recvmsg, send, sendmsg, RecvAncillaryBuffer, RecvFlags};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::wait::{is_ready, wait};
@@ -108,6 +108,9 @@ impl Kind {
         }
     }
 }
+
+/// How many buffers a system call takes.
+const MOST_BUFS: usize = 1024;
 
 /// How much is written at once where only `poll` has said that it will not block: a terminal is writable
 /// if it has room for that, and so is a pipe.
@@ -216,32 +219,35 @@ impl<T: AsFd> Io<T> {
     }
 
     fn read_bufs(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.until_ready(PollFlags::IN, |fd| match self.kind {
-            Kind::Socket => {
+        let most = bufs.len().min(MOST_BUFS);
+        let bufs = &mut bufs[..most];
+        self.until_ready(PollFlags::IN, |fd| match (self.kind, &mut *bufs) {
+            (Kind::Socket, [buf]) => recv(fd, &mut **buf, RecvFlags::DONTWAIT).map(|(_, n)| n),
+            (Kind::Socket, bufs) => {
                 let mut control = RecvAncillaryBuffer::default();
                 recvmsg(fd, bufs, &mut control, RecvFlags::DONTWAIT).map(|message| message.bytes)
             }
-            Kind::Pipe => match preadv2(fd, bufs, u64::MAX, ReadWriteFlags::NOWAIT) {
+            (Kind::Pipe, bufs) => match preadv2(fd, bufs, u64::MAX, ReadWriteFlags::NOWAIT) {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => read_if_ready(fd, bufs),
                 result => result,
             },
-            Kind::File => rustix::io::readv(fd, bufs),
-            Kind::Other => read_if_ready(fd, bufs),
+            (Kind::File, bufs) => rustix::io::readv(fd, bufs),
+            (Kind::Other, bufs) => read_if_ready(fd, bufs),
         })
     }
 
     fn write_bufs(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = self.until_ready(PollFlags::OUT, |fd| match self.kind {
-            Kind::Socket => {
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), flags)
-            }
-            Kind::Pipe => match pwritev2(fd, bufs, u64::MAX, ReadWriteFlags::NOWAIT) {
+        let bufs = &bufs[..bufs.len().min(MOST_BUFS)];
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let written = self.until_ready(PollFlags::OUT, |fd| match (self.kind, bufs) {
+            (Kind::Socket, [buf]) => send(fd, buf, flags),
+            (Kind::Socket, _) => sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), flags),
+            (Kind::Pipe, _) => match pwritev2(fd, bufs, u64::MAX, ReadWriteFlags::NOWAIT) {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_if_ready(fd, bufs),
                 result => result,
             },
-            Kind::File => rustix::io::writev(fd, bufs),
-            Kind::Other => write_if_ready(fd, bufs),
+            (Kind::File, _) => rustix::io::writev(fd, bufs),
+            (Kind::Other, _) => write_if_ready(fd, bufs),
         })?;
         self.written.fetch_add(written as u64);
         Ok(written)

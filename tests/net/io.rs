@@ -144,6 +144,11 @@ fn ready_stream_is_read_and_written() {
         let mut bufs = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut other)];
         assert_eq!(reader.read_vectored(&mut bufs).unwrap(), 11);
         assert_eq!((&one[..], &other[..7]), (&b"hell"[..], &b"o world"[..]));
+        let bufs = vec![IoSlice::new(b"x"); 3000]; // more than the system takes
+        let n = writer.write_vectored(&bufs).unwrap();
+        let mut data = vec![[0]; 3000];
+        let mut bufs: Vec<_> = data.iter_mut().map(|byte| IoSliceMut::new(byte)).collect();
+        assert_eq!(reader.read_vectored(&mut bufs).unwrap(), n, "{what}");
         drop(writer);
         assert_eq!(reader.read(&mut one).unwrap(), 0, "{what}: the end");
     }
