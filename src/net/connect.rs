@@ -8,8 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
-use rustix::io::Errno;
+use rustix::io::{ioctl_fionbio, Errno};
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
     socket_with, sockopt::socket_error, AddressFamily, SocketAddrUnix, SocketFlags, SocketType,
@@ -84,7 +83,7 @@ fn connect_to(ctx: &Context, address: &SocketAddr) -> io::Result<TcpStream> {
         }
         Err(err) => return Err(err.into()),
     }
-    make_blocking(&socket)?;
+    ioctl_fionbio(&socket, false)?;
     Ok(socket.into())
 }
 
@@ -112,7 +111,7 @@ pub fn connect_unix(ctx: &Context, path: impl AsRef<Path>) -> io::Result<UnixStr
     let address = SocketAddrUnix::new(path.as_ref())?;
     let socket = new_socket(AddressFamily::UNIX)?;
     connect_when_there_is_room(ctx, &socket, &address)?;
-    make_blocking(&socket)?;
+    ioctl_fionbio(&socket, false)?;
     Ok(socket.into())
 }
 
@@ -137,9 +136,4 @@ fn connect_when_there_is_room(
 fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(socket_with(family, SocketType::STREAM, flags, None)?)
-}
-
-fn make_blocking(socket: &OwnedFd) -> io::Result<()> {
-    let flags = fcntl_getfl(socket)?;
-    Ok(fcntl_setfl(socket, flags - OFlags::NONBLOCK)?)
 }

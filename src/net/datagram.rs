@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{recvfrom, sendto, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix};
 
-use super::wait::wait;
+use super::wait::until_ready;
 use crate::context::Context;
 
 /// A socket for datagrams: [`UdpSocket`] or [`UnixDatagram`]. You cannot implement it.
@@ -106,19 +106,11 @@ pub fn recv_from<D: Datagram>(
     socket: &D,
     buf: &mut [u8],
 ) -> io::Result<(usize, D::Address)> {
-    loop {
-        ctx.check()?;
-        match recvfrom(socket, &mut *buf, RecvFlags::DONTWAIT) {
-            Ok((_, n, address)) => return Ok((n, sealed_from::<D>(address)?)),
-            Err(Errno::AGAIN) => wait(ctx, socket.as_fd(), PollFlags::IN)?,
-            Err(Errno::INTR) => {}
-            Err(err) => return Err(err.into()),
-        }
-    }
-}
-
-fn sealed_from<D: Datagram>(address: Option<SocketAddrAny>) -> io::Result<D::Address> {
-    <D as sealed::Addressed>::from_system(address)
+    let (n, address) = until_ready(ctx, socket.as_fd(), PollFlags::IN, || {
+        let (_, n, address) = recvfrom(socket, &mut *buf, RecvFlags::DONTWAIT)?;
+        Ok((n, address))
+    })?;
+    Ok((n, <D as sealed::Addressed>::from_system(address)?))
 }
 
 /// Sends a datagram, like [`UdpSocket::send_to`], until the context is done.
@@ -137,17 +129,8 @@ pub fn send_to<D: Datagram>(
     address: &D::Address,
 ) -> io::Result<usize> {
     let address = <D as sealed::Addressed>::to_system(address)?;
-    loop {
-        ctx.check()?;
-        match sendto(
-            socket,
-            buf,
-            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-            &address,
-        ) {
-            Err(Errno::AGAIN) => wait(ctx, socket.as_fd(), PollFlags::OUT)?,
-            Err(Errno::INTR) => {}
-            result => return Ok(result?),
-        }
-    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    until_ready(ctx, socket.as_fd(), PollFlags::OUT, || {
+        Ok(sendto(socket, buf, flags, &address)?)
+    })
 }

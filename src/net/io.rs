@@ -10,7 +10,7 @@ use rustix::io::{preadv2, pwritev2, Errno, ReadWriteFlags};
 use rustix::net::{recv, recvmsg, send, sendmsg, RecvAncillaryBuffer, RecvFlags};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-use super::wait::{is_ready, wait};
+use super::wait::{is_ready, until_ready};
 use crate::context::Context;
 use crate::runtime::sync::AtomicCell;
 
@@ -201,21 +201,13 @@ impl<T: AsFd> Io<T> {
         BufReader::new(self).lines()
     }
 
-    /// Makes attempts until one does not fail because it would block.
     fn until_ready(
         &self,
         events: PollFlags,
         mut attempt: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
     ) -> io::Result<usize> {
         let fd = self.stream.as_fd();
-        loop {
-            self.ctx.check()?;
-            match attempt(fd) {
-                Err(Errno::AGAIN) => wait(&self.ctx, fd, events)?,
-                Err(Errno::INTR) => {}
-                result => return Ok(result?),
-            }
-        }
+        until_ready(&self.ctx, fd, events, || Ok(attempt(fd)?))
     }
 
     fn read_bufs(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {

@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{self as unix, UnixListener, UnixStream};
 
 use rustix::event::PollFlags;
-use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
+use rustix::io::ioctl_fionbio;
 
-use super::wait::wait;
+use super::wait::until_ready;
 use crate::context::Context;
 
 /// A socket that accepts connections: [`TcpListener`] or [`UnixListener`]. You cannot implement it.
@@ -80,18 +80,8 @@ mod sealed {
 /// ```
 pub fn accept<L: Listener>(ctx: &Context, listener: &L) -> io::Result<(L::Stream, L::Address)> {
     let fd = listener.as_fd();
-    let flags = fcntl_getfl(fd)?;
-    if !flags.contains(OFlags::NONBLOCK) {
-        fcntl_setfl(fd, flags | OFlags::NONBLOCK)?;
-    }
-    loop {
-        ctx.check()?;
-        match sealed::Accept::accept(listener) {
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => wait(ctx, fd, PollFlags::IN)?,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            accepted => return accepted,
-        }
-    }
+    ioctl_fionbio(fd, true)?;
+    until_ready(ctx, fd, PollFlags::IN, || sealed::Accept::accept(listener))
 }
 
 /// Returns an iterator over the connections of a listener, like [`TcpListener::incoming`], that ends when

@@ -21,6 +21,26 @@ use crate::runtime::sync::Arc;
 use crate::runtime::timer;
 use crate::tree::{Node, Waiter};
 
+/// Makes attempts at a call that does not block, until one does not fail because it would. Waits for the
+/// descriptor between them.
+///
+/// Fails with the context's error if it is done first.
+pub(super) fn until_ready<T>(
+    ctx: &Context,
+    fd: BorrowedFd<'_>,
+    events: PollFlags,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        ctx.check()?;
+        match attempt() {
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => wait(ctx, fd, events)?,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Waits until the descriptor is ready, or has an error or a hang-up.
 ///
 /// Fails with the context's error if it is done first.
