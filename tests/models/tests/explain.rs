@@ -85,23 +85,32 @@ fn assert_explained(contexts: &[&Context]) -> Vec<Summary> {
     all
 }
 
+/// Cancels with two functions on two threads, each of which then asks.
+fn cancel_both(
+    ctx: &Context,
+    one: CancelCauseFunc,
+    other: CancelCauseFunc,
+) -> [Option<Summary>; 2] {
+    let other = spawn({
+        let ctx = ctx.clone();
+        move || {
+            cancel_here!(other);
+            ask(&ctx)
+        }
+    });
+    cancel_here!(one);
+    let seen = ask(ctx);
+    [seen, other.join().unwrap()]
+}
+
 #[test]
 fn explanation_of_two_cancels_is_that_of_the_cause() {
     in_all_orders(|| {
         let (parent, cancel_parent) = root();
         let (ctx, cancel) = child(&parent);
-        let other = spawn({
-            let ctx = ctx.clone();
-            move || {
-                cancel_here!(cancel);
-                ask(&ctx)
-            }
-        });
-        cancel_here!(cancel_parent);
-        let seen = ask(&ctx);
-        let other = other.join().unwrap();
+        let seen = cancel_both(&ctx, cancel_parent, cancel);
         let last = assert_explained(&[&ctx, &parent]).swap_remove(0);
-        assert_eq!([seen, other], [Some(last.clone()), Some(last)]);
+        assert_eq!(seen, [Some(last.clone()), Some(last)]);
     });
 }
 
@@ -110,18 +119,9 @@ fn explanation_of_two_cancels_is_that_of_the_cause() {
 fn explanation_of_one_context_is_that_of_the_cause() {
     in_all_orders(|| {
         let (ctx, cancel) = root();
-        let other = spawn({
-            let (ctx, cancel) = (ctx.clone(), cancel.clone());
-            move || {
-                cancel_here!(cancel);
-                ask(&ctx)
-            }
-        });
-        cancel_here!(cancel);
-        let seen = ask(&ctx);
-        let other = other.join().unwrap();
+        let seen = cancel_both(&ctx, cancel.clone(), cancel);
         let last = assert_explained(&[&ctx]).swap_remove(0);
-        assert_eq!([seen, other], [Some(last.clone()), Some(last)]);
+        assert_eq!(seen, [Some(last.clone()), Some(last)]);
     });
 }
 
@@ -131,18 +131,9 @@ fn explanation_of_registered_child_is_that_of_the_cause() {
         let (parent, cancel_parent) = root();
         let (ctx, cancel) = child(&parent);
         let _done = ctx.done();
-        let other = spawn({
-            let ctx = ctx.clone();
-            move || {
-                cancel_here!(cancel);
-                ask(&ctx)
-            }
-        });
-        cancel_here!(cancel_parent);
-        let seen = ask(&ctx);
-        let other = other.join().unwrap();
+        let seen = cancel_both(&ctx, cancel_parent, cancel);
         let last = assert_explained(&[&ctx, &parent]).swap_remove(0);
-        assert_eq!([seen, other], [Some(last.clone()), Some(last)]);
+        assert_eq!(seen, [Some(last.clone()), Some(last)]);
     });
 }
 
@@ -229,18 +220,9 @@ fn explanation_of_merge_is_that_of_the_first_end() {
         let (second, cancel_second) = root();
         let (merged, _cancel) = merge(&first, &second);
         let (ctx, _cancel) = child(&merged);
-        let other = spawn({
-            let ctx = ctx.clone();
-            move || {
-                cancel_here!(cancel_second);
-                ask(&ctx)
-            }
-        });
-        cancel_here!(cancel_first);
-        let seen = ask(&ctx);
-        let other = other.join().unwrap();
+        let seen = cancel_both(&ctx, cancel_first, cancel_second);
         let [last, of_merged] = [&ctx, &merged].map(|ctx| ask(ctx).expect("done"));
-        assert_eq!([seen, other], [Some(last.clone()), Some(last.clone())]);
+        assert_eq!(seen, [Some(last.clone()), Some(last.clone())]);
         assert_eq!((last.depth, of_merged.depth), (2, 1));
         let parents = [&first, &second].map(|parent| ask(parent).expect("done"));
         assert!(
