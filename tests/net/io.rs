@@ -18,6 +18,8 @@ use support::custom::{Channel, PassThrough};
 use support::process::{in_child_alone, kill_self};
 use support::{cancelled, receive, test_name, wait_until, HOUR};
 
+use crate::{assert_err, Canceller};
+
 fn pipe() -> (OwnedFd, OwnedFd) {
     pipe_with(PipeFlags::CLOEXEC).unwrap()
 }
@@ -38,14 +40,6 @@ fn streams() -> Vec<(&'static str, OwnedFd, OwnedFd)> {
         ("unix", unix.into(), other_unix.into()),
         ("pipe", reader, writer),
     ]
-}
-
-#[track_caller]
-fn assert_err<T>(result: io::Result<T>, expected: Error) {
-    let err = result.err().expect("an error");
-    assert_eq!(Error::find(&err), Some(expected), "{err:?}");
-    let timed_out = err.kind() == io::ErrorKind::TimedOut;
-    assert_eq!(timed_out, expected == Error::DeadlineExceeded, "{err:?}");
 }
 
 #[test]
@@ -239,18 +233,12 @@ fn two_threads_use_one_io() {
 #[test]
 fn late_wake_up_ends_no_other_read() {
     let (stream, other) = UnixStream::pair().unwrap();
-    let (next, cancels) = go_context::crossbeam_channel::unbounded();
-    let canceller = thread::spawn(move || {
-        for cancel in cancels {
-            let cancel: go_context::CancelFunc = cancel;
-            cancel.cancel();
-        }
-    });
+    let canceller = Canceller::new();
     let long = Context::background().with_timeout(HOUR).0;
     for round in 0..20_000 {
         let (ctx, cancel) = Context::background().with_cancel();
         // The data and the cancel arrive at about the same time.
-        next.send(cancel).unwrap();
+        canceller.cancel_soon(cancel);
         (&other).write_all(&[1]).unwrap();
         let mut buf = [0; 1];
         if let Err(err) = ctx.io(&stream).read(&mut buf) {
@@ -258,8 +246,6 @@ fn late_wake_up_ends_no_other_read() {
             assert_eq!(long.io(&stream).read(&mut buf).unwrap(), 1, "round {round}");
         }
     }
-    drop(next);
-    canceller.join().unwrap();
 }
 
 #[test]

@@ -10,13 +10,15 @@ use std::time::Duration;
 use go_context::net::Io;
 use go_context::{Context, Error};
 
+use crate::Canceller;
+
 const NUMBERS: u32 = 120_000;
 
 /// Calls `call` with one context after the other, until it has not been cancelled. Most of them end in the
 /// middle of the call: by a timeout, by another thread, or before the call.
 fn until_done<T>(
     round: &mut u32,
-    canceller: &mpsc::Canceller,
+    canceller: &Canceller,
     mut call: impl FnMut(&Context) -> io::Result<T>,
 ) -> T {
     loop {
@@ -51,43 +53,12 @@ fn until_done<T>(
     }
 }
 
-mod mpsc {
-    use std::thread::{self, JoinHandle};
-
-    use go_context::crossbeam_channel::{unbounded, Sender};
-    use go_context::CancelFunc;
-
-    /// A thread that cancels.
-    pub struct Canceller(Option<(Sender<CancelFunc>, JoinHandle<()>)>);
-
-    impl Canceller {
-        pub fn new() -> Canceller {
-            let (sender, receiver) = unbounded::<CancelFunc>();
-            let thread = thread::spawn(move || receiver.iter().for_each(|cancel| cancel.cancel()));
-            Canceller(Some((sender, thread)))
-        }
-
-        pub fn cancel_soon(&self, cancel: CancelFunc) {
-            let (sender, _) = self.0.as_ref().unwrap();
-            sender.send(cancel).unwrap();
-        }
-    }
-
-    impl Drop for Canceller {
-        fn drop(&mut self) {
-            let (sender, thread) = self.0.take().unwrap();
-            drop(sender);
-            thread.join().unwrap();
-        }
-    }
-}
-
 /// Writes all numbers, in chunks of different lengths that end within a number.
 fn write_numbers<T: AsFd>(stream: T) {
     let data: Vec<u8> = (0..NUMBERS).flat_map(u32::to_be_bytes).collect();
     let mut stream: Io<T> = Context::background().io(stream);
     let (mut at, mut round) = (0, 0);
-    let canceller = mpsc::Canceller::new();
+    let canceller = Canceller::new();
     while at < data.len() {
         let end = data.len().min(at + 1 + at % 4099);
         let n = until_done(&mut round, &canceller, |ctx| {
@@ -104,7 +75,7 @@ fn read_numbers<T: AsFd>(stream: T) {
     let mut stream: Io<T> = Context::background().io(stream);
     let (mut round, mut buf) = (0, vec![0; 5000]);
     let mut data = Vec::new();
-    let canceller = mpsc::Canceller::new();
+    let canceller = Canceller::new();
     loop {
         let most = 1 + data.len() % buf.len();
         let n = until_done(&mut round, &canceller, |ctx| {

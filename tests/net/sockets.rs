@@ -12,11 +12,7 @@ use go_context::{Context, Error};
 use support::blocked::block;
 use support::{cancelled, receive, HOUR};
 
-#[track_caller]
-fn assert_err<T>(result: io::Result<T>, expected: Error) {
-    let err = result.err().expect("an error");
-    assert_eq!(Error::find(&err), Some(expected), "{err:?}");
-}
+use crate::assert_err;
 
 fn soon() -> Context {
     Context::background()
